@@ -307,7 +307,10 @@ def _run_backward(
                     f"the backward function of {node.operation.name!r} returned a gradient of shape {tuple(g.shape)} "
                     f"for an input of shape {tuple(shape)}"
                 )
-            fresh = _fresh(node, grad, grads, g)
+            if isinstance(g, np.generic):  # 0-d arithmetic gives NumPy scalars, which `+=` would not change in place
+                g, fresh = np.asarray(g), True
+            else:
+                fresh = _fresh(node, grad, grads, g)
             if g.dtype != dtype:
                 g, fresh = g.astype(dtype), True
             deliver(target, g, fresh)
