@@ -206,7 +206,7 @@ def apply(operation: Operation, *inputs: Any, **attributes: Any) -> Tensor:
         out = np.asarray(out)  # a NumPy scalar becomes a 0-d array
     result = Tensor._wrap(out)
     tensors = [x for x in inputs if isinstance(x, Tensor)]
-    if getattr(out, "base", None) is not None:
+    if getattr(out, "base", None) is not None or any(out is x.data for x in tensors):
         for x in tensors:
             if _owner(out) is _owner(x.data):
                 result._version = x._version  # a view: changing one changes the other
