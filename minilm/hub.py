@@ -15,7 +15,7 @@ from pathlib import Path
 BUNDLED_PREFIX = "minilm/"
 ASSETS = Path(__file__).parent / "assets"
 
-# The Hub moved these early models under an organisation. It redirects the old names; a cache on disk does not.
+# The Hub moved these early models under an organisation and redirects the old names; a cache does not.
 MOVED = {
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
@@ -72,7 +72,7 @@ def bundled() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Return the folder in which Hugging Face's libraries keep what they download (environment variables count)."""
+    """Return the folder in which Hugging Face's libraries keep what they download (HF_HOME and kin count)."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
@@ -157,7 +157,8 @@ def _advice(name: str, files: Sequence[Requirement], cause: str) -> str:
     lines = [
         f"'{name}' is neither a folder here ({Path.cwd()}) nor in the Hugging Face cache ({cache_folder()}), "
         f"and {cause}. One of these will do:",
-        f"  - put {_spell(files) or 'its files'} of https://huggingface.co/{MOVED.get(name, name)} into a folder and pass its path;",
+        f"  - get {_spell(files) or 'its files'} from https://huggingface.co/{MOVED.get(name, name)}, "
+        "put them into one folder and pass its path;",
         '  - with a network: pip install "minilm[hub]", unset HF_HUB_OFFLINE, and run this again;',
     ]
     if bundled():
