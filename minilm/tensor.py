@@ -301,7 +301,9 @@ def _run_backward(
         for target, g in zip(node.inputs, grads, strict=True):
             if target is None or g is None:
                 continue
-            shape, dtype = (target.shape, target.dtype)
+            shape, dtype = target.shape, target.dtype
+            if isinstance(g, np.generic):
+                g = np.asarray(g)
             if tuple(g.shape) != tuple(shape):
                 raise RuntimeError(
                     f"the backward function of {node.operation.name!r} returned a gradient of shape {tuple(g.shape)} "
@@ -396,13 +398,13 @@ class Tensor(TensorMethods):
     `keepdims` work as well.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "_node", "_version", "_retains_grad", "_owns_grad", "__weakref__",
-                 "__dict__")  # fmt: skip
+    __slots__ = ("data", "requires_grad", "name", "_grad", "_owns_grad", "_node", "_version", "_retains_grad",
+                 "__weakref__")  # fmt: skip
     __array_ufunc__ = None  # np_array + tensor asks Tensor.__radd__, so that no graph is lost on the way
 
     data: Array
-    grad: Tensor | None
     requires_grad: bool
+    name: str | None  # a label for pictures of the graph
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
@@ -421,12 +423,13 @@ class Tensor(TensorMethods):
 
     def _fill(self, data: Array) -> None:
         self.data = data
-        self.grad = None
         self.requires_grad = False
+        self.name = None
+        self._grad: Tensor | None = None
+        self._owns_grad = False  # whether the engine made the array in _grad, and may add to it in place
         self._node: Node | None = None
-        self._version = [0]
+        self._version = [0]  # shared by all views of the same memory
         self._retains_grad = False
-        self._owns_grad = False
 
     @staticmethod
     def _wrap(data: Array) -> Tensor:
@@ -543,6 +546,18 @@ class Tensor(TensorMethods):
 
     # --- gradients
 
+    @property
+    def grad(self) -> Tensor | None:
+        """What backward passes have added up so far, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            raise ValueError(f".grad must be None or a Tensor of shape {self.shape}, got {value!r:.80}")
+        self._grad = value
+        self._owns_grad = False
+
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for the gradient of this leaf (in place)."""
         if requires_grad and self.data.dtype.kind != "f":
@@ -569,20 +584,15 @@ class Tensor(TensorMethods):
 
     def _accumulate(self, g: Array, owned: bool) -> None:
         """Add g to `.grad`. `owned`: nobody else uses the memory of g."""
-        if self.grad is None:
-            self.grad = Tensor._wrap(g if owned else g.copy())
+        if self._grad is None:
+            self._grad = Tensor._wrap(g if owned else g.copy())
             self._owns_grad = True
-        elif self._owns_grad and self.grad.shape == self.shape and self.grad.dtype == g.dtype:
-            self.grad.data += g
-            self.grad.bump_version()
+        elif self._owns_grad:
+            self._grad.data += g
+            self._grad.bump_version()
         else:  # a gradient that the user put there: not ours to write into
-            self.grad = Tensor._wrap(self.grad.data + g)
+            self._grad = Tensor._wrap(self._grad.data + g)
             self._owns_grad = True
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "grad":
-            object.__setattr__(self, "_owns_grad", False)
-        object.__setattr__(self, name, value)
 
     # --- changes in place
 

@@ -16,6 +16,7 @@ from minilm_kernels.reference.normalisation import (
     rms_norm_forward,
 )
 from minilm_kernels.reference.optimisers import adamw, global_norm
+from minilm_kernels.reference.special import erf
 from minilm_kernels.reference.softmax import softmax_backward, softmax_forward
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "attention_forward",
     "cross_entropy",
     "embedding_backward",
+    "erf",
     "gelu_backward",
     "gelu_forward",
     "global_norm",

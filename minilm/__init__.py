@@ -1,0 +1,45 @@
+"""minilm: large language models from first principles, in NumPy you can read, with kernels you can swap in.
+
+>>> from minilm import Tensor, GPT2LMHeadModel, GPT2Tokenizer
+
+Everything public is importable from here under the field's names. Names are looked up when they are first used, so
+that `import minilm` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# module -> the public names it contributes. A name equal to the module's last part is the module itself.
+_EXPORTS: dict[str, tuple[str, ...]] = {
+    "minilm.kernels": ("kernels",),
+    "minilm.random": ("random", "seed"),
+    "minilm.ops": (
+        "ops", "Tensor", "tensor", "abs", "arange", "argmax", "argmin", "cat", "clamp", "clip", "cos", "einsum", "erf",
+        "exp", "eye", "full", "full_like", "gather", "linspace", "log", "log_softmax", "logsumexp", "masked_fill",
+        "matmul", "max", "maximum", "mean", "min", "minimum", "ones", "ones_like", "rand", "randint", "randn",
+        "randperm", "scatter_add", "sigmoid", "sin", "softmax", "split", "sqrt", "stack", "std", "sum", "tanh", "tril",
+        "triu", "var", "where", "zeros", "zeros_like",
+    ),
+    "minilm.tensor": ("enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"),
+}  # fmt: skip
+
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+__all__ = sorted(["__version__", *_HOME])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minilm' has no attribute {name!r}")
+    module = importlib.import_module(_HOME[name])
+    importlib.import_module("minilm.ops")  # a Tensor is complete only with its methods attached
+    value = module if _HOME[name] == f"minilm.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
