@@ -21,7 +21,6 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ContextDecorator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
-class set_grad_enabled(ContextDecorator):
+class set_grad_enabled:
     """Record operations or not, inside a `with` block or a decorated function. Each thread has its own setting."""
 
     def __init__(self, mode: bool) -> None:

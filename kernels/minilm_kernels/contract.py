@@ -146,7 +146,7 @@ def cross_entropy(
     where t_n is one-hot at targets_n, or with label smoothing ε: (1 − ε)·one-hot + ε/V (Szegedy et al. 2016, §7).
 
     logits   (N, V) float
-    targets  (N,) integer; rows equal to ignore_index get loss 0 and gradient 0. Others are in 0 … V − 1 (the caller checks)
+    targets  (N,) integer: ignore_index (that row gets loss 0 and gradient 0), or 0 … V − 1 (the caller checks)
     → losses (N,), dlogits (N, V) or None without need_grad
     """
     ...
@@ -212,7 +212,8 @@ def attention_backward(
     """Gradients of `attention_forward` with the same options → dq, dk, dv, dbias (None unless need_dbias).
 
     The probabilities are recomputed from lse: P = exp(S − lse). With δ = Σ(dout ⊙ out) over the head width:
-    dv = Pᵀ dout,  dS = P ⊙ (dout vᵀ − δ),  dq = scale · dS k,  dk = scale · dSᵀ q,  dbias = dS summed over broadcast axes
+    dv = Pᵀ dout,  dS = P ⊙ (dout vᵀ − δ),  dq = scale · dS k,  dk = scale · dSᵀ q,  dbias = dS (summed where it was
+    broadcast)
     (Dao et al. 2022, appendix B).
     """
     ...

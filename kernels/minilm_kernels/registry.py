@@ -96,12 +96,12 @@ def _auto() -> str:
     raise RuntimeError(f"none of the preferred implementations can run here: {', '.join(PREFERENCE)}")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _module(path: str) -> ModuleType:
     return importlib.import_module(path)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _function(operation: str, choice: str) -> Callable[..., Any]:
     """The function that computes `operation` under `choice` ("numpy", or "cuda/03" for one rung)."""
     name, _, rung = choice.partition("/")

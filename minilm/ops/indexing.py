@@ -117,7 +117,7 @@ def _check_index(x: Tensor, index: Array, dim: int, what: str) -> None:
         raise ValueError(f"{what}: the index has {index.ndim} dimensions, the tensor {x.ndim}; they must agree")
     for axis in range(x.ndim):
         if axis != dim and index.shape[axis] > x.shape[axis]:
-            raise ValueError(f"{what}: the index {tuple(index.shape)} is larger than the tensor {x.shape} in dim {axis}")
+            raise ValueError(f"{what}: the index {tuple(index.shape)} exceeds the tensor {x.shape} in dim {axis}")
     if index.size and (int(index.min()) < 0 or int(index.max()) >= x.shape[dim]):
         raise IndexError(f"{what}: an index lies outside 0 … {x.shape[dim] - 1} (dim {dim} of shape {x.shape})")
 

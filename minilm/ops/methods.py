@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from minilm.ops import arithmetic, elementwise, indexing, normalise, products, reductions, shaping
 from minilm.tensor import DEFAULT_DTYPE, Tensor
 
-if TYPE_CHECKING:  # in the class below, `self` is a Tensor
-    Self = Tensor
-else:
-    Self = Any
+Self = Any  # in the class below, `self` is a Tensor; a mixin cannot say so to a type checker
 
 
 def _raw(x: Any) -> Any:

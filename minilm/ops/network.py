@@ -249,7 +249,7 @@ def _as_bias(attn_mask: Any, q: Tensor, tk: int, query_shape: tuple[int, ...]) -
     if mask.dtype.kind == "b":
         mask = Tensor(np.where(mask.data, np.zeros_like(q.data, shape=()), np.full_like(q.data, -np.inf, shape=())))
     elif mask.dtype.kind != "f":
-        raise TypeError(f"attn_mask must be boolean (True: may attend) or float (added to the scores), not {mask.dtype}")
+        raise TypeError(f"attn_mask must be boolean (True: may attend) or float (to be added), not {mask.dtype}")
     if len(query_shape) == 3 and mask.ndim == 3:
         mask = mask.unsqueeze(1)  # (B, Tq, Tk) beside (B, T, d): there is no head axis to broadcast over
     elif mask.ndim > 4:

@@ -42,8 +42,6 @@ def matmul_backward(
     if needs[1]:
         if columns.ndim == 2:  # one product over all rows of all batches
             flat_rows, flat_grad = rows.reshape(-1, rows.shape[-1]), grad.reshape(-1, grad.shape[-1])
-            if flat_rows.shape[0] != flat_grad.shape[0]:  # `rows` was broadcast: cannot happen with a 2-D right side
-                raise AssertionError("matmul: rows and gradient disagree")
             db = kernels.matmul(flat_rows, flat_grad, transpose_a=True).reshape(b.shape)
         else:
             db = unbroadcast(kernels.matmul(rows, grad, transpose_a=True), columns.shape).reshape(b.shape)
@@ -140,7 +138,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 def _check_affine(x: Tensor, weight: Tensor, bias: Tensor | None, inner: int, outer: int, what: str) -> None:
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != inner:
-        raise ValueError(f"{what}: the last axis of x {x.shape} must have the {inner} features of weight {weight.shape}")
+        raise ValueError(f"{what}: the last axis of x {x.shape} must have the {inner} inputs of weight {weight.shape}")
     if bias is not None and bias.shape != (outer,):
         raise ValueError(f"{what}: the bias must have shape ({outer},), got {bias.shape}")
 

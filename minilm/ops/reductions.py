@@ -41,14 +41,14 @@ def mean_forward(x: Array, *, axes: tuple[int, ...], keepdim: bool) -> tuple[Arr
 
 def mean_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
     shape, axes, keepdim, count = saved
-    return (np.broadcast_to(_expanded(grad, axes, keepdim) / max(count, 1), shape),)
+    return (np.broadcast_to(_expanded(grad, axes, keepdim) / (count or 1), shape),)
 
 
 def var_forward(
     x: Array, *, axes: tuple[int, ...], keepdim: bool, correction: int
 ) -> tuple[Array, tuple[Any, ...]]:
     count = int(np.prod([x.shape[a] for a in axes]))
-    centred = x - np.sum(x, axis=axes, keepdims=True) / max(count, 1)
+    centred = x - np.sum(x, axis=axes, keepdims=True) / (count or 1)
     total = np.sum(centred * centred, axis=axes, keepdims=keepdim)
     divisor = count - correction
     return total / divisor if divisor > 0 else total * np.nan, (centred, axes, keepdim, divisor)

@@ -16,8 +16,8 @@ from minilm_kernels.reference.normalisation import (
     rms_norm_forward,
 )
 from minilm_kernels.reference.optimisers import adamw, global_norm
-from minilm_kernels.reference.special import erf
 from minilm_kernels.reference.softmax import softmax_backward, softmax_forward
+from minilm_kernels.reference.special import erf
 
 __all__ = [
     "adamw",

@@ -27,7 +27,8 @@ def attention_forward(
     _check_shapes(q, k, v)
     b, heads, tq, _ = q.shape
     if not q.size or not k.size:
-        return np.zeros_like(q, shape=(b, heads, tq, v.shape[-1])), np.full_like(widen(q), -np.inf, shape=(b, heads, tq))
+        nothing = np.full_like(widen(q), -np.inf, shape=(b, heads, tq))
+        return np.zeros_like(q, shape=(b, heads, tq, v.shape[-1])), nothing
     scores = _scores(q, k, causal, key_padding_mask, bias, scale)  # (B, H, Tq, Tk)
 
     largest = np.max(scores, axis=-1, keepdims=True)
