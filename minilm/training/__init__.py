@@ -1,0 +1,22 @@
+"""Training: the loop, its settings, checkpoints, log and picture."""
+
+from .checkpoint import CheckpointError, latest_checkpoint, list_checkpoints, read_checkpoint
+from .config import TrainingConfig
+from .log import read_log
+from .loop import TrainingDiverged, TrainingLoop, TrainingResult, model_loss, parameter_groups
+from .plots import plot_training
+
+__all__ = [
+    "CheckpointError",
+    "TrainingConfig",
+    "TrainingDiverged",
+    "TrainingLoop",
+    "TrainingResult",
+    "latest_checkpoint",
+    "list_checkpoints",
+    "model_loss",
+    "parameter_groups",
+    "plot_training",
+    "read_checkpoint",
+    "read_log",
+]
