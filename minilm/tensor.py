@@ -1,200 +1,41 @@
-"""Tensor and the autograd engine. The engine knows no operation: `minilm.ops` defines them and attaches the methods.
+"""Tensor: an array that remembers how it was computed, and the functions that apply operations to it.
 
-An operation is two pure functions on arrays:
-
-    forward(*arrays, **attributes)  -> (out, saved)      saved: a tuple, what the backward pass needs
-    backward(saved, grad)           -> one gradient per input array (None where there is none)
-
-`apply` runs the forward function and, where a gradient may be wanted, leaves a `Node` that remembers `saved` and
-where the inputs came from. `backward` visits the nodes from the newest to the oldest. A node is always newer than
-the nodes it depends on, so this order is a valid one for any graph, and nothing recurses.
-
-The engine never writes into an array that it did not make, and a gradient that it hands out is nobody else's memory.
+The recording and the backward pass are in `minilm.autograd`; the operations, and the methods that bear their names,
+are in `minilm.ops`, which attaches them to Tensor from above.
 """
 
 from __future__ import annotations
 
-import functools
-import heapq
-import inspect
-import itertools
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from minilm.autograd import (
+    OPERATIONS,
+    Array,
+    Node,
+    Operation,
+    define,
+    enable_grad,
+    is_grad_enabled,
+    memory_owner,
+    no_grad,
+    run_backward,
+    set_grad_enabled,
+)
 
 if TYPE_CHECKING:  # the methods that minilm.ops attaches, for editors and type checkers
     from minilm.ops.methods import TensorMethods
 else:
     TensorMethods = object
 
-Array = Any  # a NumPy array, or one that follows NumPy's dispatch protocols (CuPy)
+__all__ = [
+    "DEFAULT_DTYPE", "OPERATIONS", "Array", "Node", "Operation", "Tensor", "apply", "define", "enable_grad", "grad",
+    "is_grad_enabled", "no_grad", "set_grad_enabled", "tensor",
+]  # fmt: skip
 
 DEFAULT_DTYPE = np.dtype(np.float32)
-
-
-# ---------------------------------------------------------------------------------------------- recording or not
-
-
-class _Mode(threading.local):
-    enabled = True
-
-
-_mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations in this thread are being recorded for a backward pass."""
-    return _mode.enabled
-
-
-class set_grad_enabled:
-    """Record operations or not, inside a `with` block or a decorated function. Each thread has its own setting."""
-
-    def __init__(self, mode: bool) -> None:
-        self._wanted = bool(mode)
-        self._before: list[bool] = []
-
-    def __enter__(self) -> set_grad_enabled:
-        self._before.append(_mode.enabled)
-        _mode.enabled = self._wanted
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _mode.enabled = self._before.pop()
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        wanted = self._wanted
-        if inspect.isgeneratorfunction(function):  # the setting holds while the body runs, not between two items
-
-            @functools.wraps(function)
-            def generate(*args: Any, **kwargs: Any) -> Any:
-                iterator = function(*args, **kwargs)
-                while True:
-                    with set_grad_enabled(wanted):
-                        try:
-                            item = next(iterator)
-                        except StopIteration as stop:
-                            return stop.value
-                    yield item
-
-            return generate
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with set_grad_enabled(wanted):
-                return function(*args, **kwargs)
-
-        return call
-
-
-class no_grad(set_grad_enabled):
-    """Nothing inside is recorded: `with no_grad():` or `@no_grad()` (or `@no_grad`)."""
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        if function is not None:
-            return no_grad()(function)
-        return super().__new__(cls)
-
-    def __init__(self, function: None = None) -> None:
-        super().__init__(False)
-
-
-class enable_grad(set_grad_enabled):
-    """Operations inside are recorded again, within a `no_grad` block."""
-
-    def __init__(self) -> None:
-        super().__init__(True)
-
-
-# --------------------------------------------------------------------------------------------------- operations
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A named pair of pure functions on arrays. A backward function that can save real work by leaving gradients out
-    takes a third argument, `needs`: one bool per input array."""
-
-    name: str
-    forward: Callable[..., tuple[Array, tuple[Any, ...]]]
-    backward: Callable[..., tuple[Array | None, ...]]
-    takes_needs: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "takes_needs", len(inspect.signature(self.backward).parameters) >= 3)
-
-
-OPERATIONS: dict[str, Operation] = {}
-
-
-def define(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> Operation:
-    """Make an operation and list it in `OPERATIONS` (the gradient checks run over this list)."""
-    if name in OPERATIONS:
-        raise ValueError(f"an operation named {name!r} is defined already")
-    OPERATIONS[name] = Operation(name, forward, backward)
-    return OPERATIONS[name]
-
-
-_FREED: Any = object()  # stands in for `saved` once a backward pass has used it
-_sequence = itertools.count()
-
-
-class Node:
-    """One recorded operation: what it saved, where its inputs came from, and how often they had been changed."""
-
-    __slots__ = ("operation", "saved", "inputs", "versions", "sequence", "shape", "dtype", "output", "__weakref__")
-
-    def __init__(
-        self,
-        operation: Operation,
-        saved: tuple[Any, ...],
-        inputs: tuple[Node | Tensor | None, ...],
-        versions: tuple[tuple[list[int], int], ...],
-        output: Tensor,
-    ) -> None:
-        self.operation = operation
-        self.saved = saved
-        self.inputs = inputs  # per input: the node that made it, the leaf tensor itself, or None (no gradient wanted)
-        self.versions = versions
-        self.sequence = next(_sequence)
-        self.shape = output.data.shape
-        self.dtype = output.data.dtype
-        self.output = weakref.ref(output)
-
-    def __repr__(self) -> str:
-        return f"<Node {self.operation.name} {tuple(self.shape)}>"
-
-    def gradients(self, grad: Array) -> tuple[Array | None, ...]:
-        """Run the operation's backward function on what was saved."""
-        name = self.operation.name
-        if self.saved is _FREED:
-            raise RuntimeError(
-                f"backward a second time through {name!r}: what it had saved was freed by the first backward pass. "
-                "Call backward(retain_graph=True) the first time if you need both, or run the forward pass again."
-            )
-        for box, version in self.versions:
-            if box[0] != version:
-                raise RuntimeError(
-                    f"a value that {name!r} saved for its backward pass was changed in place afterwards (it is at "
-                    f"version {box[0]}, and was saved at version {version}). Change a copy instead: x = x.clone(), "
-                    "or write x = x + y rather than x.add_(y)."
-                )
-        if self.operation.takes_needs:
-            grads = self.operation.backward(self.saved, grad, tuple(i is not None for i in self.inputs))
-        else:
-            grads = self.operation.backward(self.saved, grad)
-        if not isinstance(grads, tuple) or len(grads) != len(self.inputs):
-            raise RuntimeError(
-                f"the backward function of {name!r} must return a tuple of {len(self.inputs)} gradients "
-                f"(one per input array), got {type(grads).__name__ if not isinstance(grads, tuple) else len(grads)}"
-            )
-        return grads
 
 
 def apply(operation: Operation, *inputs: Any, **attributes: Any) -> Tensor:
@@ -207,124 +48,21 @@ def apply(operation: Operation, *inputs: Any, **attributes: Any) -> Tensor:
     tensors = [x for x in inputs if isinstance(x, Tensor)]
     if getattr(out, "base", None) is not None or any(out is x.data for x in tensors):
         for x in tensors:
-            if _owner(out) is _owner(x.data):
+            if memory_owner(out) is memory_owner(x.data):
                 result._version = x._version  # a view: changing one changes the other
                 break
-    if _mode.enabled and any(x.requires_grad for x in tensors):
+    if is_grad_enabled() and any(x.requires_grad for x in tensors):
         edges = tuple(
             (x._node if x._node is not None else x) if isinstance(x, Tensor) and x.requires_grad else None
             for x in inputs
         )
-        owners = {id(_owner(s)) for s in saved if hasattr(s, "dtype") and not isinstance(s, np.generic)}
+        owners = {id(memory_owner(s)) for s in saved if hasattr(s, "dtype") and not isinstance(s, np.generic)}
         versions = tuple(
-            (x._version, x._version[0]) for x in (*tensors, result) if id(_owner(x.data)) in owners
+            (x._version, x._version[0]) for x in (*tensors, result) if id(memory_owner(x.data)) in owners
         )
         result.requires_grad = True
         result._node = Node(operation, saved, edges, versions, result)
     return result
-
-
-def _owner(array: Array) -> Any:
-    """The array that owns the memory `array` looks at."""
-    base = getattr(array, "base", None)
-    while base is not None and hasattr(base, "dtype"):
-        array, base = base, getattr(base, "base", None)
-    return array
-
-
-# ------------------------------------------------------------------------------------------------ backward pass
-
-
-def _fresh(node: Node, grad: Array, grads: tuple[Array | None, ...], g: Array) -> bool:
-    """Whether g is memory that only this gradient uses: newly made by the backward function, and made once."""
-    return (
-        getattr(g, "base", g) is None
-        and g is not grad
-        and not any(g is s for s in node.saved)
-        and sum(g is other for other in grads) == 1
-    )
-
-
-class _Pending:
-    """Gradients on their way: per node or leaf, an array and whether the engine may write into it."""
-
-    def __init__(self) -> None:
-        self._slots: dict[int, tuple[Array, bool]] = {}
-
-    def add(self, key: int, g: Array, owned: bool) -> bool:
-        """Add g; returns True where it is the first."""
-        if key not in self._slots:
-            self._slots[key] = (g, owned)
-            return True
-        total, ours = self._slots[key]
-        if ours:
-            total += g
-        else:
-            self._slots[key] = (total + g, True)
-        return False
-
-    def pop(self, key: int) -> tuple[Array, bool]:
-        return self._slots.pop(key)
-
-
-def _run_backward(
-    roots: Sequence[tuple[Tensor, Array]], retain_graph: bool, wanted: Sequence[Tensor] | None = None
-) -> list[Array | None]:
-    """Visit the graph from the roots. Without `wanted`, leaves collect their gradient in `.grad`; with it, nothing
-    is stored and the gradients with respect to those tensors are returned (None for one that was not reached)."""
-    pending = _Pending()
-    leaves: dict[int, Tensor] = {}
-    heap: list[tuple[int, Node]] = []
-    results: dict[int, Array] = {}
-    wanted_nodes = {id(t._node): id(t) for t in wanted or () if t._node is not None}
-
-    def deliver(target: Node | Tensor, g: Array, owned: bool) -> None:
-        first = pending.add(id(target), g, owned)
-        if first and isinstance(target, Node):
-            heapq.heappush(heap, (-target.sequence, target))
-        elif first:
-            leaves[id(target)] = target  # type: ignore[assignment]
-
-    for tensor, gradient in roots:
-        deliver(tensor._node if tensor._node is not None else tensor, gradient, False)
-
-    while heap:
-        _, node = heapq.heappop(heap)
-        grad, owned = pending.pop(id(node))
-        output = node.output()
-        if id(node) in wanted_nodes:
-            results[wanted_nodes[id(node)]] = grad.copy()
-        if output is not None and output._retains_grad and wanted is None:
-            output._accumulate(grad, owned=False)
-        grads = node.gradients(grad)
-        for target, g in zip(node.inputs, grads, strict=True):
-            if target is None or g is None:
-                continue
-            shape, dtype = target.shape, target.dtype
-            if isinstance(g, np.generic):
-                g = np.asarray(g)
-            if tuple(g.shape) != tuple(shape):
-                raise RuntimeError(
-                    f"the backward function of {node.operation.name!r} returned a gradient of shape {tuple(g.shape)} "
-                    f"for an input of shape {tuple(shape)}"
-                )
-            if isinstance(g, np.generic):  # 0-d arithmetic gives NumPy scalars, which `+=` would not change in place
-                g, fresh = np.asarray(g), True
-            else:
-                fresh = _fresh(node, grad, grads, g)
-            if g.dtype != dtype:
-                g, fresh = g.astype(dtype), True
-            deliver(target, g, fresh)
-        if not retain_graph:
-            node.saved = _FREED
-
-    for key, leaf in leaves.items():
-        grad, owned = pending.pop(key)
-        if wanted is None:
-            leaf._accumulate(grad, owned)
-        else:
-            results[key] = grad if owned else grad.copy()
-    return [results.get(id(t)) for t in wanted or ()]
 
 
 def _check_gradient(tensor: Tensor, gradient: Any) -> Array:
@@ -373,7 +111,7 @@ def grad(
         if not x.requires_grad:
             raise RuntimeError(f"input {i} does not require a gradient: make it with requires_grad=True")
     roots = [(o, _check_gradient(o, g)) for o, g in zip(outs, cotangents, strict=True)]
-    found = _run_backward(roots, retain_graph, ins)
+    found = run_backward(roots, retain_graph, ins)
     for i, g in enumerate(found):
         if g is None and not allow_unused:
             raise RuntimeError(
@@ -579,7 +317,7 @@ class Tensor(TensorMethods):
         gradient      the cotangent, of this tensor's shape; may be left out for a single number
         retain_graph  keep what the graph saved, so that backward can run again
         """
-        _run_backward([(self, _check_gradient(self, gradient))], retain_graph)
+        run_backward([(self, _check_gradient(self, gradient))], retain_graph)
 
     def _accumulate(self, g: Array, owned: bool) -> None:
         """Add g to `.grad`. `owned`: nobody else uses the memory of g."""
@@ -601,7 +339,7 @@ class Tensor(TensorMethods):
 
     def _write(self, what: str) -> Array:
         """The array, to be changed in place; refused where that would falsify a gradient."""
-        if _mode.enabled and self.requires_grad:
+        if is_grad_enabled() and self.requires_grad:
             kind = "a leaf that requires a gradient" if self._node is None else "a tensor that is part of a graph"
             raise RuntimeError(
                 f"{what} would change {kind} in place, which is not recorded. Write x = x + y instead of an in-place "
@@ -667,6 +405,6 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with its own memory (see `Tensor`, which keeps the memory of an array it is given)."""
     made = Tensor(data, dtype=dtype)
     source = data.data if isinstance(data, Tensor) else data
-    if hasattr(source, "dtype") and _owner(made.data) is _owner(source):
+    if hasattr(source, "dtype") and memory_owner(made.data) is memory_owner(source):
         made.data = made.data.copy()
     return made.requires_grad_() if requires_grad else made
