@@ -2,5 +2,13 @@
 yardstick."""
 
 from .ngram import NGramModel
+from .scoring import TextScore, perplexity, score_text, sequence_log_probability, token_log_probabilities
 
-__all__ = ["NGramModel"]
+__all__ = [
+    "NGramModel",
+    "TextScore",
+    "perplexity",
+    "score_text",
+    "sequence_log_probability",
+    "token_log_probabilities",
+]

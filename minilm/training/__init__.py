@@ -3,7 +3,8 @@
 from .checkpoint import CheckpointError, latest_checkpoint, list_checkpoints, read_checkpoint
 from .config import TrainingConfig
 from .log import read_log
-from .loop import TrainingDiverged, TrainingLoop, TrainingResult, model_loss, parameter_groups
+from .loop import TrainingDiverged, TrainingLoop, TrainingResult, parameter_groups
+from .objectives import model_loss, next_token_loss
 from .plots import plot_training
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "latest_checkpoint",
     "list_checkpoints",
     "model_loss",
+    "next_token_loss",
     "parameter_groups",
     "plot_training",
     "read_checkpoint",

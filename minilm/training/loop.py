@@ -28,6 +28,7 @@ from .checkpoint import CheckpointError
 from .config import TrainingConfig
 from .interrupt import StopOnInterrupt
 from .log import Record, TrainingLog
+from .objectives import model_loss
 from .plots import plot_training
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "TrainingDiverged",
     "TrainingLoop",
     "TrainingResult",
-    "model_loss",
     "parameter_groups",
 ]
 
@@ -81,11 +81,6 @@ class TrainingResult:
     checkpoint: Path | None
     best_step: int | None
     best_loss: float | None
-
-
-def model_loss(model: Module, batch: Batch) -> Tensor:
-    """Return `model(**batch).loss`: the convention of Transformers for a batch that holds the labels."""
-    return model(**batch).loss
 
 
 def parameter_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
