@@ -193,6 +193,12 @@ class Node:
         return grads
 
 
+def sum_of(a: Array, b: Array) -> Array:
+    """a + b as an array, also where NumPy makes a scalar of two 0-d arrays."""
+    total = a + b
+    return np.asarray(total) if isinstance(total, np.generic) else total
+
+
 def memory_owner(array: Array) -> Any:
     """The array that owns the memory `array` looks at."""
     base = getattr(array, "base", None)
@@ -229,7 +235,7 @@ class _Pending:
         if ours:
             total += g
         else:
-            self._slots[key] = (total + g, True)
+            self._slots[key] = (sum_of(total, g), True)
         return False
 
     def pop(self, key: int) -> tuple[Array, bool]:
@@ -270,17 +276,14 @@ def run_backward(
             if target is None or g is None:
                 continue
             shape, dtype = target.shape, target.dtype
-            if isinstance(g, np.generic):
+            if scalar := isinstance(g, np.generic):  # 0-d arithmetic gives NumPy scalars, which += does not change
                 g = np.asarray(g)
             if tuple(g.shape) != tuple(shape):
                 raise RuntimeError(
                     f"the backward function of {node.operation.name!r} returned a gradient of shape {tuple(g.shape)} "
                     f"for an input of shape {tuple(shape)}"
                 )
-            if isinstance(g, np.generic):  # 0-d arithmetic gives NumPy scalars, which `+=` would not change in place
-                g, fresh = np.asarray(g), True
-            else:
-                fresh = _fresh(node, grad, grads, g)
+            fresh = scalar or _fresh(node, grad, grads, g)
             if g.dtype != dtype:
                 g, fresh = g.astype(dtype), True
             deliver(target, g, fresh)

@@ -23,6 +23,7 @@ from minilm.autograd import (
     no_grad,
     run_backward,
     set_grad_enabled,
+    sum_of,
 )
 
 if TYPE_CHECKING:  # the methods that minilm.ops attaches, for editors and type checkers
@@ -328,7 +329,7 @@ class Tensor(TensorMethods):
             self._grad.data += g
             self._grad.bump_version()
         else:  # a gradient that the user put there: not ours to write into
-            self._grad = Tensor._wrap(self._grad.data + g)
+            self._grad = Tensor._wrap(sum_of(self._grad.data, g))
             self._owns_grad = True
 
     # --- changes in place
@@ -337,8 +338,13 @@ class Tensor(TensorMethods):
         """Say that `.data` was written to, so that a graph that saved the old values notices."""
         self._version[0] += 1
 
-    def _write(self, what: str) -> Array:
-        """The array, to be changed in place; refused where that would falsify a gradient."""
+    def _write(self, what: str, value: Any = None) -> Array:
+        """The array, to be changed in place (with `value`); refused where that would falsify a gradient."""
+        if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
+            raise RuntimeError(
+                f"{what} would lose the gradient of the value that is written: changes in place are not recorded. "
+                "Build the result with where, cat, stack or scatter_add, or write value.detach()."
+            )
         if is_grad_enabled() and self.requires_grad:
             kind = "a leaf that requires a gradient" if self._node is None else "a tensor that is part of a graph"
             raise RuntimeError(
@@ -353,17 +359,17 @@ class Tensor(TensorMethods):
         return self
 
     def fill_(self, value: float) -> Tensor:
-        self._write("fill_()")[...] = value
+        self._write("fill_()", value)[...] = value
         return self
 
     def copy_(self, source: Any) -> Tensor:
         """Take over the values of `source`, which broadcasts."""
         values = source.data if isinstance(source, Tensor) else source
-        self._write("copy_()")[...] = values
+        self._write("copy_()", source)[...] = values
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        array = self._write("x[...] = value")
+        array = self._write("x[...] = value", value)
         array[_plain_index(index)] = value.data if isinstance(value, Tensor) else value
 
 

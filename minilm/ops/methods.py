@@ -131,7 +131,7 @@ class TensorMethods:
     # --- in place (see Tensor: refused on what is part of a graph)
 
     def _update(self: Self, function: Callable[..., Any], other: Any, name: str) -> Tensor:
-        array, value = self._write(name), _raw(other)
+        array, value = self._write(name, other), _raw(other)
         function(array, value, out=array, casting="same_kind")
         return self
 
