@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minilm import kernels
-from minilm.ops.arithmetic import operands, unbroadcast
+from minilm.ops.arithmetic import cast, operands, unbroadcast
 from minilm.tensor import Array, Tensor, apply, define
+
+
+def _as_rows(x: Array) -> Array:
+    """(…, n) as one matrix; the number of rows is counted, because −1 has no meaning where n is 0."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _one_type(*tensors: Tensor | None) -> list[Any]:
+    """Floats of several types in the widest of them, as the elementwise operations do it."""
+    types = {t.dtype for t in tensors if t is not None}
+    if len(types) == 1:
+        return list(tensors)
+    widest = np.result_type(*types)
+    return [None if t is None else cast(t, widest) for t in tensors]
+
 
 # --- matmul
 
@@ -41,8 +57,7 @@ def matmul_backward(
         da = unbroadcast(kernels.matmul(grad, columns, transpose_b=True), rows.shape).reshape(a.shape)
     if needs[1]:
         if columns.ndim == 2:  # one product over all rows of all batches
-            flat_rows, flat_grad = rows.reshape(-1, rows.shape[-1]), grad.reshape(-1, grad.shape[-1])
-            db = kernels.matmul(flat_rows, flat_grad, transpose_a=True).reshape(b.shape)
+            db = kernels.matmul(_as_rows(rows), _as_rows(grad), transpose_a=True).reshape(b.shape)
         else:
             db = unbroadcast(kernels.matmul(rows, grad, transpose_a=True), columns.shape).reshape(b.shape)
     return da, db
@@ -60,7 +75,7 @@ def linear_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """With Y = X Wᵀ + b:  dX = dY W,  dW = dYᵀ X,  db = Σ_rows dY."""
     x, weight = saved
-    rows, row_grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    rows, row_grads = _as_rows(x), _as_rows(grad)
     dx = kernels.matmul(grad, weight) if needs[0] else None
     dweight = kernels.matmul(row_grads, rows, transpose_a=True) if needs[1] else None
     dbias = np.sum(row_grads, axis=0) if needs[2] else None
@@ -79,7 +94,7 @@ def affine_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """With Y = X W + b:  dX = dY Wᵀ,  dW = Xᵀ dY,  db = Σ_rows dY."""
     x, weight = saved
-    rows, row_grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    rows, row_grads = _as_rows(x), _as_rows(grad)
     dx = kernels.matmul(grad, weight, transpose_b=True) if needs[0] else None
     dweight = kernels.matmul(rows, row_grads, transpose_a=True) if needs[1] else None
     dbias = np.sum(row_grads, axis=0) if needs[2] else None
@@ -133,7 +148,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     inner = b.shape[0] if b.ndim == 1 else b.shape[-2]
     if a.shape[-1] != inner:
         raise ValueError(f"matmul: {a.shape} @ {b.shape} do not fit: {a.shape[-1]} columns meet {inner} rows")
-    return apply(MATMUL, a, b)
+    return apply(MATMUL, *_one_type(a, b))
 
 
 def _check_affine(x: Tensor, weight: Tensor, bias: Tensor | None, inner: int, outer: int, what: str) -> None:
@@ -148,7 +163,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check_affine(x, weight, bias, weight.shape[-1], weight.shape[0], "linear")
     if x.ndim == 1:
         return linear(x.unsqueeze(0), weight, bias).squeeze(0)
-    return apply(LINEAR, x, weight, bias)
+    return apply(LINEAR, *_one_type(x, weight, bias))
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -156,7 +171,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check_affine(x, weight, bias, weight.shape[0], weight.shape[-1], "affine")
     if x.ndim == 1:
         return affine(x.unsqueeze(0), weight, bias).squeeze(0)
-    return apply(AFFINE, x, weight, bias)
+    return apply(AFFINE, *_one_type(x, weight, bias))
 
 
 def einsum(equation: str, *tensors: Any) -> Tensor:
