@@ -12,12 +12,12 @@ from minilm.tensor import Array, Tensor, _plain_index, apply, define
 
 
 def getitem_forward(x: Array, *, index: Any) -> tuple[Array, tuple[Any, ...]]:
-    return x[index], (x, index)
+    return x[index], (x.shape, index)
 
 
 def getitem_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
-    x, index = saved
-    dx = np.zeros_like(x)
+    shape, index = saved
+    dx = np.zeros_like(grad, shape=shape)
     if _is_basic(index):
         dx[index] = grad
     else:
