@@ -185,7 +185,8 @@ def minimum_forward(a: Array, b: Array) -> tuple[Array, tuple[Any, ...]]:
 def extremum_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array, Array]:
     """The gradient goes to the operand that was chosen; a tie shares it half and half."""
     a, b, sign = saved
-    lead = sign * np.sign(a - b)  # 1 where a was chosen, 0 for a tie, −1 where b was
+    # 1 where a was chosen, 0 for a tie, −1 where b was; np.sign(a − b) would be NaN where both are infinite
+    lead = sign * (np.greater(a, b) * 1.0 - np.less(a, b))
     return unbroadcast(grad * (1 + lead) / 2, _shape(a)), unbroadcast(grad * (1 - lead) / 2, _shape(b))
 
 

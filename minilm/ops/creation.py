@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minilm import random
+from minilm.ops.indexing import where
 from minilm.ops.shaping import _sizes
 from minilm.tensor import DEFAULT_DTYPE, Tensor
 
@@ -64,12 +65,12 @@ def eye(n: int, m: int | None = None, dtype: Any = DEFAULT_DTYPE) -> Tensor:
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of a matrix; zeros above the diagonal."""
-    return x * Tensor(np.tril(np.ones_like(x.data), diagonal))
+    return where(np.tril(np.ones_like(x.data, dtype=bool), diagonal), x, 0)  # not a product: ∞ · 0 is NaN
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of a matrix; zeros below the diagonal."""
-    return x * Tensor(np.triu(np.ones_like(x.data), diagonal))
+    return where(np.triu(np.ones_like(x.data, dtype=bool), diagonal), x, 0)
 
 
 def randn(*size: Any, dtype: Any = DEFAULT_DTYPE, requires_grad: bool = False) -> Tensor:
