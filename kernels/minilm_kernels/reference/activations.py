@@ -44,6 +44,8 @@ def gelu_forward(x: Any, *, approximate: str = "none") -> Any:
 def gelu_backward(dy: Any, x: Any, *, approximate: str = "none") -> Any:
     """dy · gelu'(x); see `contract.gelu_backward`."""
     _check(approximate)
+    if x.ndim == 0:  # NumPy makes scalars of 0-d arrays, and the buffers below must be arrays
+        return gelu_backward(dy.reshape(1), x.reshape(1), approximate=approximate).reshape(())
     wide = widen(x)
     if approximate == "none":
         # d/dx x·Φ(x) = Φ(x) + x·φ(x), with the normal density φ.

@@ -134,7 +134,7 @@ def _sum_over_group(a: Any, kv_heads: int) -> Any:
 
 def _drop(weights: Any, dropout_p: float, seed: int) -> Any:
     batch, heads, tq, tk = weights.shape
-    keep = keep_mask(batch * heads, tq, tk, dropout_p, seed).reshape(weights.shape)
+    keep = np.asarray(keep_mask(batch * heads, tq, tk, dropout_p, seed).reshape(weights.shape), like=weights)
     return np.where(keep, weights / (1 - dropout_p) if dropout_p < 1 else 0, 0).astype(weights.dtype)
 
 
