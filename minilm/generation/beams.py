@@ -74,6 +74,10 @@ class BeamSearch:
         drawn without replacement, in proportion to their probability, in place of the best ones. `first_row` is the
         batch row of this prompt's first beam, for `beam_indices`.
         """
+        if self.done:
+            # Other prompts of the batch are still searching: these rows only keep their place among them.
+            self.tokens = np.concatenate([self.tokens, self.tokens[:, -1:]], axis=1)
+            return np.arange(self.num_beams)
         vocab_size = log_probs.shape[-1]
         ranking = (self.scores[:, None] + log_probs).reshape(-1)  # (num_beams * V,)
         chosen = _draw(ranking, self.candidates, rng) if rng is not None else _best(ranking, self.candidates)
