@@ -79,7 +79,7 @@ def _close(a: str, b: str, relative: float) -> bool:
     if x == y or whole and relative <= RELATIVE_TOLERANCE:  # a count is a count
         return x == y
     # One unit of the last printed digit: 0.1235 may become 0.1234 by rounding alone.
-    unit = 0.0 if whole else max(_last_digit(a), _last_digit(b))
+    unit = 0.0 if whole else min(_last_digit(a), _last_digit(b))
     return math.isclose(x, y, rel_tol=relative, abs_tol=max(1.01 * unit, NOISE))
 
 
