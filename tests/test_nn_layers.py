@@ -52,7 +52,11 @@ def test_linear_default_initialisation_is_within_its_bound() -> None:
 
 
 def test_dtype_argument() -> None:
-    for layer in (nn.Linear(2, 2, dtype=np.float64), nn.LayerNorm(2, dtype=np.float64), nn.Embedding(2, 2, dtype=np.float64)):
+    for layer in (
+        nn.Linear(2, 2, dtype=np.float64),
+        nn.LayerNorm(2, dtype=np.float64),
+        nn.Embedding(2, 2, dtype=np.float64),
+    ):
         assert all(p.dtype == np.float64 for p in layer.parameters())
     assert all(p.dtype == np.float32 for p in nn.TransformerBlock(4, 2).parameters())
     block = nn.TransformerBlock(4, 2, activation="swiglu", norm="rms", dtype=np.float64)
@@ -207,7 +211,9 @@ def test_sinusoidal_table_is_the_formula_of_the_paper() -> None:
     assert np.array_equal(halves[:, :3], table[:, 0::2]) and np.array_equal(halves[:, 3:], table[:, 1::2])
 
 
-@pytest.mark.parametrize("make", [nn.SinusoidalPositionalEmbedding, lambda width: nn.LearnedPositionalEmbedding(300, width)])
+@pytest.mark.parametrize(
+    "make", [nn.SinusoidalPositionalEmbedding, lambda width: nn.LearnedPositionalEmbedding(300, width)]
+)
 def test_added_positions_take_an_offset_or_explicit_positions(make) -> None:  # noqa: ANN001
     layer = make(6).double()
     x = randn(2, 10, 6)
@@ -308,7 +314,9 @@ def test_feed_forward_is_its_formula() -> None:
     x = randn(2, 3, 4)
     plain = nn.FeedForward(4, 6, "relu").double()
     hidden = np.maximum(x.numpy() @ plain.linear1.weight.numpy().T + plain.linear1.bias.numpy(), 0)
-    assert np.allclose(plain(x).numpy(), hidden @ plain.linear2.weight.numpy().T + plain.linear2.bias.numpy(), atol=1e-14)
+    assert np.allclose(
+        plain(x).numpy(), hidden @ plain.linear2.weight.numpy().T + plain.linear2.bias.numpy(), atol=1e-14
+    )
     gated = nn.FeedForward(4, 6, "swiglu", bias=False).double()
     gate = x.numpy() @ gated.gate.weight.numpy().T
     hidden = gate / (1 + np.exp(-gate)) * (x.numpy() @ gated.linear1.weight.numpy().T)

@@ -296,7 +296,16 @@ def test_every_problem_is_in_one_error_and_nothing_is_changed() -> None:
     state["extra.weight"] = np.ones(1)
     with pytest.raises(RuntimeError) as error:
         model.load_state_dict(state)
-    for part in ("Sequential", "0.bias", "extra.weight", "2.weight", "(2, 4)", "(5, 4)", "2.bias", "nothing was changed"):
+    for part in (
+        "Sequential",
+        "0.bias",
+        "extra.weight",
+        "2.weight",
+        "(2, 4)",
+        "(5, 4)",
+        "2.bias",
+        "nothing was changed",
+    ):
         assert part in str(error.value)
     for key, value in model.state_dict().items():
         assert np.array_equal(value.numpy(), before[key])

@@ -77,7 +77,7 @@ class Tanh(Module):
 
 
 class Dropout(Module):
-    """Inverted dropout: in training each element is set to 0 with chance p, and the others are scaled to make up for it.
+    """Inverted dropout: in training each element is set to 0 with chance p and the others are scaled to make up for it.
 
         y = x · keep / (1 − p),    keep ~ Bernoulli(1 − p)        in training;    y = x in evaluation
 

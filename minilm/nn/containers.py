@@ -17,7 +17,7 @@ Listed = TypeVar("Listed", bound="_IndexedModules")
 class _IndexedModules(Module):
     """Children named "0", "1", …: what `Sequential` and `ModuleList` share. Slices and deletions renumber."""
 
-    def _append(self, module: Module) -> None:
+    def _append(self, module: Any) -> None:
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__} holds modules, got {type(module).__name__}: {module!r}.")
         name = str(len(self._modules))
@@ -47,7 +47,7 @@ class _IndexedModules(Module):
             return self._modules[self._key(index)]
         part = type(self)()
         for module in list(self._modules.values())[index]:
-            part._append(module)  # type: ignore[arg-type]
+            part._append(module)
         return part
 
     def __setitem__(self, index: int, module: Module) -> None:
@@ -60,7 +60,7 @@ class _IndexedModules(Module):
         del modules[index]
         self._modules.clear()
         for module in modules:
-            self._append(module)  # type: ignore[arg-type]
+            self._append(module)
 
     def append(self: Listed, module: Module) -> Listed:
         """Add a module at the end. Returns self."""
@@ -90,11 +90,11 @@ class Sequential(_IndexedModules):
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            for name, module in modules[0].items():
-                self.add_module(name, module)
+            for name, child in modules[0].items():
+                self.add_module(name, child)
         else:
             for module in modules:
-                self._append(module)  # type: ignore[arg-type]
+                self._append(module)
 
     def forward(self, x: Any) -> Any:
         for module in self:

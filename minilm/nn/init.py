@@ -92,9 +92,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / (fan_in + fan_out)))
 
 
-def kaiming_uniform_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
-) -> Tensor:
+def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Fill from U(−c, c), c = gain · √(3 / fan): He et al. 2015, section 2.2.
 
     Args:
@@ -106,9 +104,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound)
 
 
-def kaiming_normal_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
-) -> Tensor:
+def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Fill from N(0, σ²), σ = gain / √fan: He et al. 2015, section 2.2; arguments as in `kaiming_uniform_`."""
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)))
 
@@ -129,7 +125,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
     if tensor.ndim < 2:
-        raise ValueError(f"fan-in and fan-out need a weight of at least 2 dimensions (out, in), got shape {tensor.shape}.")
+        raise ValueError(
+            f"fan-in and fan-out need a weight of at least 2 dimensions (out, in), got shape {tensor.shape}."
+        )
     rest = math.prod(tensor.shape[2:])
     return tensor.shape[1] * rest, tensor.shape[0] * rest
 

@@ -134,7 +134,9 @@ class Module:
             registry[name] = None
         elif name in self._buffers:
             if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"{type(self).__name__}.{name} is a buffer: expected a Tensor, got {type(value).__name__}.")
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a buffer: expected a Tensor, got {type(value).__name__}."
+                )
             self._buffers[name] = value
         else:
             if isinstance(value, list) and any(isinstance(item, (Module, Parameter)) for item in value):
@@ -170,7 +172,9 @@ class Module:
         if not isinstance(name, str) or not name or "." in name:
             raise ValueError(f"the name of a {kind} must be a non-empty string without a dot, got {name!r}.")
         if hasattr(self, name) and not any(name in r for r in (self._parameters, self._buffers, self._modules)):
-            raise ValueError(f"{type(self).__name__} already has an attribute {name!r}: choose another name for the {kind}.")
+            raise ValueError(
+                f"{type(self).__name__} already has an attribute {name!r}: choose another name for the {kind}."
+            )
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Register a parameter under `name`. None keeps the place: such a parameter is absent (`bias=False`)."""

@@ -95,9 +95,7 @@ class SinusoidalPositionalEmbedding(Module):
         return f"{self.embedding_dim}, interleaved={self.interleaved}, base={self.base:g}"
 
 
-def sinusoidal_table(
-    num_positions: int, dim: int, *, interleaved: bool = True, base: float = 10000.0
-) -> np.ndarray:
+def sinusoidal_table(num_positions: int, dim: int, *, interleaved: bool = True, base: float = 10000.0) -> np.ndarray:
     """The table P (num_positions, dim) of `SinusoidalPositionalEmbedding`, float64: for pictures and checks."""
     angles = np.arange(num_positions)[:, None] * _frequencies(dim, base)  # (P, C/2)
     waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1 if interleaved else 1)

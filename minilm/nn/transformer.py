@@ -252,9 +252,7 @@ class TransformerDecoderLayer(Module):
             )
 
         def look_at_source(y: Tensor) -> Tensor:
-            return self.multihead_attn(
-                y, memory, attn_mask=memory_mask, key_padding_mask=memory_key_padding_mask
-            )
+            return self.multihead_attn(y, memory, attn_mask=memory_mask, key_padding_mask=memory_key_padding_mask)
 
         x = residual(x, attend, self.norm1, self.dropout, self.norm_first)
         x = residual(x, look_at_source, self.norm2, self.dropout, self.norm_first)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from minilm import kernels
 from minilm.tensor import Tensor
 
@@ -42,7 +44,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, erro
         )
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1.0:  # NaN comes here too
-        for grad in grads:
-            grad.data *= scale
-            grad.bump_version()
+        with np.errstate(invalid="ignore"):  # ∞ · 0, of which the returned norm tells
+            for grad in grads:
+                grad.data *= scale
+                grad.bump_version()
     return norm
