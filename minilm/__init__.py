@@ -9,11 +9,14 @@ that `import minilm` stays fast.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
-# module -> the public names it contributes. A name equal to the module's last part is the module itself.
+# module -> the public names it contributes. A name equal to the module's last part is what the module defines under
+# that name, or else the module itself.
 _EXPORTS: dict[str, tuple[str, ...]] = {
     "minilm.kernels": ("kernels",),
     "minilm.random": ("random", "seed"),
@@ -24,10 +27,13 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "randperm", "scatter_add", "sigmoid", "sin", "softmax", "split", "sqrt", "stack", "std", "sum", "tanh", "tril",
         "triu", "var", "where", "zeros", "zeros_like",
     ),
+    "minilm.draw": ("draw", "draw_text"),
+    "minilm.gradcheck": ("gradcheck", "gradcheck_module"),
     "minilm.tensor": ("enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"),
 }  # fmt: skip
 
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+_FUNCTIONS = {"draw", "gradcheck", "tensor"}  # each shares its name with the module that it comes from
 __all__ = sorted(["__version__", *_HOME])
 
 
@@ -36,10 +42,22 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'minilm' has no attribute {name!r}")
     module = importlib.import_module(_HOME[name])
     importlib.import_module("minilm.ops")  # a Tensor is complete only with its methods attached
-    value = module if _HOME[name] == f"minilm.{name}" else getattr(module, name)
+    value = getattr(module, name, module) if _HOME[name] == f"minilm.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """Keeps `minilm.tensor`, `minilm.draw` and `minilm.gradcheck` functions: Python's import would put the module in
+    the function's place, as soon as anybody writes `from minilm.tensor import …`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _FUNCTIONS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
