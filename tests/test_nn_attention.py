@@ -325,6 +325,23 @@ def test_weights_function_agrees_with_the_fused_operation() -> None:
     assert np.allclose(weights.numpy().sum(-1), 1.0)
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_masks_may_be_arrays_of_numbers_and_the_dtype_is_kept(need_weights: bool) -> None:
+    attention = make(8, 4).float()
+    x = Tensor(randn(2, 5, 8).numpy().astype(np.float32))
+    ones = PADDING[:2].astype(np.int64)  # a tokenizer's attention_mask
+
+    def run(**masks: Any) -> Tensor:
+        out = attention(x, need_weights=need_weights, **masks)
+        return out[0] if need_weights else out
+
+    expected = run(key_padding_mask=Tensor(PADDING[:2]), attn_mask=Tensor(HIDDEN_ROW))
+    for pair in ((ones, HIDDEN_ROW), (ones, np.where(HIDDEN_ROW, 0.0, -np.inf))):
+        out = run(key_padding_mask=pair[0], attn_mask=pair[1])
+        assert out.dtype == np.float32
+        assert np.allclose(out.numpy(), expected.numpy(), atol=1e-6)
+
+
 def test_errors_say_what_was_expected() -> None:
     for arguments in ((6, 4), (0, 1), (6, 0)):
         with pytest.raises(ValueError, match="multiple of num_heads"):

@@ -226,11 +226,13 @@ def attention_weights(
     if is_causal:
         allowed = np.tril(allowed, key.shape[-2] - query.shape[-2])
     if key_padding_mask is not None:
-        allowed = allowed & (as_array(key_padding_mask)[:, None, None, :] != 0)
-    if attn_mask is not None and as_array(attn_mask).dtype.kind == "f":
-        scores = scores + attn_mask
-    elif attn_mask is not None:
-        allowed = allowed & (as_array(attn_mask) != 0)
+        allowed = allowed & (as_array(key_padding_mask, like=query)[:, None, None, :] != 0)
+    if attn_mask is not None:
+        mask = attn_mask if isinstance(attn_mask, Tensor) else Tensor(as_array(attn_mask, like=query))
+        if mask.is_floating_point():
+            scores = scores + mask.to(scores.dtype)
+        else:
+            allowed = allowed & (mask.data != 0)
     # The softmax of a row of −inf only is defined as zeros, in ops and in every kernel.
     return scores.masked_fill(~allowed, -np.inf).softmax(dim=-1)
 

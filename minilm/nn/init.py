@@ -148,6 +148,6 @@ def _draw_dtype(tensor: Tensor) -> Any:
 
 
 def _fill(tensor: Tensor, draws: np.ndarray) -> Tensor:
-    tensor.data[...] = draws
+    tensor.data[...] = np.asarray(draws, like=tensor.data)  # the draws are made on the CPU
     tensor.bump_version()
     return tensor

@@ -215,7 +215,7 @@ def _resolve(x: Tensor, offset: int, positions: Any) -> tuple[Any, int]:
         if offset < 0:
             raise ValueError(f"positions cannot be negative, got offset={offset}.")
         return None, offset + x.shape[-2]
-    wanted = as_array(positions)
+    wanted = as_array(positions, like=x)
     batch, length = x.shape[0], x.shape[-2]
     if wanted.shape not in ((length,), (batch, length)):
         raise ValueError(f"positions must have shape ({length},) or ({batch}, {length}), got {wanted.shape}.")

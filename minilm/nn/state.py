@@ -56,9 +56,11 @@ def load_into(owner: str, targets: Mapping[str, Tensor], values: Mapping[str, An
 
 
 def as_array(value: Any, like: Tensor | None = None) -> Any:
-    """The array behind a Tensor, and any other array or sequence as an array; on the CPU if `like` is there."""
+    """The array of a Tensor, array or sequence; with `like`, one that lives where that tensor does."""
     if isinstance(value, Tensor):
-        return value.numpy() if like is not None and like.device == "cpu" else value.data
+        value = value.numpy() if like is not None and like.device == "cpu" else value.data
+    if like is not None:
+        return np.asarray(value, like=like.data)
     return value if hasattr(value, "__array_function__") else np.asarray(value)
 
 

@@ -192,7 +192,7 @@ def _from_numpy(name: str, value: Any, param: Tensor) -> Any:
     if value.shape != param.shape:
         raise ValueError(f"the saved {name} has shape {value.shape}, its parameter {param.shape}.")
     copied = np.empty_like(param.data)
-    copied[...] = value
+    copied[...] = np.asarray(value, like=param.data)
     return copied
 
 
