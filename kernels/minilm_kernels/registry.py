@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
@@ -58,6 +59,27 @@ register(
         name="numpy",
         summary="the reference: any float dtype, written to be read",
         module="minilm_kernels.reference",
+    )
+)
+
+
+def missing_packages(*names: str) -> Callable[[], str | None]:
+    """A `problem` function: None where all these packages are installed, otherwise which are not."""
+
+    def problem() -> str | None:
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed" if missing else None
+
+    return problem
+
+
+register(
+    Implementation(
+        name="numba",
+        summary="the CPU, compiled: one pass over memory, vectorised, parallel; attention in tiles",
+        module="minilm_kernels.numba_cpu",
+        problem=missing_packages("numba", "scipy", "threadpoolctl"),
+        install="pip install 'minilm[numba]'",
     )
 )
 
