@@ -144,19 +144,22 @@ _sequence = itertools.count()
 class Node:
     """One recorded operation: what it saved, where its inputs came from, and how often they had been changed."""
 
-    __slots__ = ("operation", "saved", "inputs", "versions", "sequence", "shape", "dtype", "output", "__weakref__")
+    __slots__ = ("operation", "saved", "inputs", "constants", "versions", "sequence", "shape", "dtype", "output",
+                 "__weakref__")  # fmt: skip
 
     def __init__(
         self,
         operation: Operation,
         saved: tuple[Any, ...],
         inputs: tuple[Node | Tensor | None, ...],
+        constants: dict[int, Any],
         versions: tuple[tuple[list[int], int], ...],
         output: Tensor,
     ) -> None:
         self.operation = operation
         self.saved = saved
         self.inputs = inputs  # per input: the node that made it, the leaf tensor itself, or None (no gradient wanted)
+        self.constants = constants  # the other inputs, for pictures of the graph: numbers, and weak references
         self.versions = versions
         self.sequence = next(_sequence)
         self.shape = output.data.shape

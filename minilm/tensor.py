@@ -6,6 +6,7 @@ are in `minilm.ops`, which attaches them to Tensor from above.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,13 @@ def apply(operation: Operation, *inputs: Any, **attributes: Any) -> Tensor:
         versions = tuple(
             (x._version, x._version[0]) for x in (*tensors, result) if id(memory_owner(x.data)) in owners
         )
+        constants = {
+            i: weakref.ref(x) if isinstance(x, Tensor) else x if isinstance(x, (int, float)) else None
+            for i, x in enumerate(inputs)
+            if edges[i] is None and x is not None
+        }
         result.requires_grad = True
-        result._node = Node(operation, saved, edges, versions, result)
+        result._node = Node(operation, saved, edges, constants, versions, result)
     return result
 
 
