@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from minilm import ops
 from minilm import random as minilm_random
 from minilm.gradcheck.points import Points, distinct, inside, normal, positive
+from minilm.ops import devices
 from minilm.tensor import OPERATIONS, apply
 
 
@@ -231,7 +233,7 @@ SHAPES = [
     case("pad", "nothing", lambda o, x: o.pad(x, (0, 0)), normal(2, 3)),
     case("pad", "empty", lambda o, x: o.pad(x, (1, 1)), normal(2, 0)),
     case("cat", "first axis", lambda o, x, y: o.cat([x, y]), normal(2, 3), normal(1, 3)),
-    case("cat", "last axis, three", lambda o, x, y, z: o.cat([x, y, z], dim=-1), normal(2, 3), normal(2, 1), normal(2, 2)),
+    case("cat", "last axis", lambda o, x, y, z: o.cat([x, y, z], dim=-1), normal(2, 3), normal(2, 1), normal(2, 2)),
     case("cat", "with an empty one", lambda o, x, y: o.cat([x, y], dim=1), normal(2, 0), normal(2, 2)),
     case("cat", "itself", lambda o, x: o.cat([x, 2 * x, x], dim=0), normal(2, 3)),
     case("cat", "with float32", lambda o, x: o.cat([x, o.tensor(FLOAT32)], dim=0), normal(2, 3)),
@@ -270,7 +272,7 @@ INDEXING = [
     case("getitem", "no indices", lambda o, x: x[o.tensor(np.zeros(0, np.int64))], normal(3, 2)),
     case("getitem", "used twice", lambda o, x: x[0] * x[1:], normal(3, 4)),
     case("gather", "last axis", lambda o, x: o.gather(x, 1, o.tensor(np.array([[0, 2], [2, 2]]))), normal(2, 3)),
-    case("gather", "first axis, repeated", lambda o, x: x.gather(0, o.tensor(np.array([[1, 1, 1], [0, 1, 0]]))), normal(3, 3)),
+    case("gather", "first axis", lambda o, x: x.gather(0, o.tensor(np.array([[1, 1, 1], [0, 1, 0]]))), normal(3, 3)),
     case("gather", "nothing", lambda o, x: x.gather(1, o.tensor(np.zeros((2, 0), np.int64))), normal(2, 3)),
     case(
         "scatter_add",
@@ -451,7 +453,7 @@ NETWORK = [
     _attention("an additive mask that broadcasts", (2, 2, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2), (2, 1, 1, 3)),
     _attention("additive and causal", (2, 2, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2), (2, 3, 3), is_causal=True),
     _attention("padding", (2, 2, 3, 2), (2, 2, 4, 2), (2, 2, 4, 2), key_padding_mask=PADDING),
-    _attention("padding and causal", (2, 2, 4, 2), (2, 2, 4, 2), (2, 2, 4, 2), key_padding_mask=PADDING, is_causal=True),
+    _attention("padding and causal", *[(2, 2, 4, 2)] * 3, key_padding_mask=PADDING, is_causal=True),
     _attention("grouped heads", (2, 4, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2), enable_gqa=True),
     _attention("one key head, causal", (1, 3, 3, 2), (1, 1, 3, 2), (1, 1, 3, 2), enable_gqa=True, is_causal=True),
     _attention("without a head axis", (2, 3, 4), (2, 3, 4), (2, 3, 4), is_causal=True),
@@ -491,7 +493,7 @@ def _chain(o: Any, x: Any) -> Any:
 GRAPHS = [
     case("graph", "a diamond", lambda o, x: x * x.exp() + x.sin() * x, normal(2, 3)),
     case("graph", "a diamond of diamonds", lambda o, x: (lambda y: y * y + y)(x * x + x), normal(2, 3)),
-    case("graph", "one number in many places", lambda o, a, x: (a * x + a).sum() * a - a / (2 + a * a), normal(), normal(2, 3)),
+    case("graph", "one number everywhere", lambda o, a, x: (a * x + a).sum() * a - a / (2 + a * a), normal(), normal(3)),
     case("graph", "broadcast, then itself", lambda o, x: (x.unsqueeze(0) - x.unsqueeze(1)) ** 2, normal(3)),
     case("graph", "several outputs", lambda o, x: (x.exp(), x * 2, x.sum()), normal(2, 3)),
     case("graph", "one output unused", lambda o, x: x.split(2, dim=1)[0] * 3, normal(2, 4)),
@@ -505,8 +507,6 @@ class Operations:
     """`minilm.ops`, with the two operations that their public functions leave out where there is nothing to do."""
 
     def __getattr__(self, name: str) -> Any:
-        from minilm import ops
-
         return getattr(ops, name)
 
     @staticmethod
@@ -515,6 +515,4 @@ class Operations:
 
     @staticmethod
     def stay_here(x: Any) -> Any:
-        from minilm.ops import devices
-
         return apply(devices.TO_DEVICE, x, device="cpu", home="cpu")
