@@ -11,7 +11,7 @@
 //   Philox{seed}.words(i, j, k)     the four random words of Philox4x32-10, as minilm_kernels.philox draws them
 //
 // In the emulator MINILM_EMULATED is defined, and the CUDA headers are replaced by emulator/cuda_emulator.h.
-#pragma once
+
 
 #ifndef MINILM_EMULATED
 #include <cuda_fp16.h>

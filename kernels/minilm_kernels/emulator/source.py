@@ -45,6 +45,13 @@ def without_comments(source: str) -> str:
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', blank, source, flags=re.DOTALL)
 
 
+def _without_directives(source: str) -> str:
+    """The text with preprocessor lines (and their continuations) blanked out, every line where it was."""
+    return re.sub(
+        r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda m: re.sub(r"[^\n]", " ", m[0]), source, flags=re.MULTILINE
+    )
+
+
 def signatures(source: str) -> dict[str, Signature]:
     """The `extern "C" __global__` kernels of a source text, by name."""
     found = {}
@@ -70,7 +77,7 @@ def rewrite_shared(source: str) -> str:
     A C++ compiler has no storage that belongs to a block: the macro takes it from the emulator's arena, where the
     array has a name, a known extent and a guard zone on both sides.
     """
-    plain = without_comments(source)
+    plain = _without_directives(without_comments(source))
     pieces, end = [], 0
     for match in _SHARED.finditer(plain):
         line = plain.count("\n", 0, match.start()) + 1
@@ -86,7 +93,9 @@ def _declarations(text: str, align: str | None, line: int) -> str:
     first, *others = _split(text)
     match = re.fullmatch(r"\s*(?P<type>.+?[\s>])\s*(?P<name>\w+)\s*(?P<dims>(?:\[.*\])?)\s*", first, re.DOTALL)
     if match is None:
-        raise CompileError(f"line {line}: expected `__shared__ type name[size]...;`, found `__shared__ {text.strip()};`")
+        raise CompileError(
+            f"line {line}: expected `__shared__ type name[size]...;`, found `__shared__ {text.strip()};`"
+        )
     made = [_macro(match["type"], match["name"], match["dims"], align)]
     for other in others:
         more = re.fullmatch(r"\s*(\w+)\s*((?:\[.*\])?)\s*", other, re.DOTALL)
