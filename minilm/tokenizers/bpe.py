@@ -204,5 +204,9 @@ class BytePairEncoder:
                     heapq.heappush(heap, (created, start))
         return tuple(map(ord, "".join(symbol)))
 
+    def token(self, i: int) -> str:
+        """Return the token string of an id."""
+        return self._text_of[i]
+
     def _tokens(self, symbols: str) -> tuple[str, ...]:
         return tuple(self._text_of[ord(symbol)] for symbol in symbols)

@@ -56,8 +56,8 @@ class CharTokenizer(PreTrainedTokenizer):
             return [self.vocab[character] for character in text]
         except KeyError as error:
             raise ValueError(
-                f"the character {error} at position {text.index(error.args[0])} is not among the {len(self.vocab)} "
-                "characters of the vocabulary; make the tokenizer from a text that has it, or with an unk_token"
+                f"the character {error} is not among the {len(self.vocab)} of the vocabulary; "
+                "make the tokenizer from a text that has it, or with an unk_token"
             ) from None
 
     def _encode_text_with_offsets(self, text: str) -> Encoded:

@@ -177,7 +177,7 @@ def _read_template(content: Mapping[str, Any], arguments: dict[str, Any], path: 
         slots = [slot.get("SpecialToken", {}).get("id") for slot in step["single"]]
         place = slots.index(None)
         for role, found in [("bos_token", slots[:place]), ("eos_token", slots[place + 1 :])]:
-            if found and found != [str(arguments.get(role))]:
+            if found and found != [str(arguments.setdefault(role, found[0]))]:
                 raise ValueError(f"{path} puts {found} where GPT2Tokenizer can put only the {role}")
             if found:
                 arguments[f"add_{role}"] = True
@@ -190,22 +190,21 @@ def _special_tokens(special_map: Mapping[str, Any], config: Mapping[str, Any]) -
     for source in (special_map, config):
         for role in ROLES:
             if role in source:
-                found[role] = _added_token(source[role], special=True) or found.get(role)
+                found[role] = _special_token(source[role]) or found.get(role)
         for name in ROLELESS:
             listed = source.get(name) or []
             roleless += listed.values() if isinstance(listed, Mapping) else listed
-    return found | {ROLELESS[0]: [_added_token(token, special=True) for token in roleless]}
+    return found | {ROLELESS[0]: [_special_token(token) for token in roleless]}
 
 
-def _added_token(value: Any, special: bool = False) -> Any:
-    """Return the token of a file: null, a string, or an object with the settings of an AddedToken."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return AddedToken.make_special(value) if special else AddedToken(value)
+def _special_token(value: str | Mapping[str, Any] | None) -> str | AddedToken | None:
+    """Return a special token of a file; one given as bare text may have its settings elsewhere."""
+    return value if value is None or isinstance(value, str) else _added_token({**value, "special": True})
+
+
+def _added_token(value: Mapping[str, Any]) -> AddedToken:
     names = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    settings = {name: value[name] for name in names if name in value}
-    return AddedToken(value["content"], **(settings | ({"special": True} if special else {})))
+    return AddedToken(value["content"], **{name: value[name] for name in names if name in value})
 
 
 def _read_json(path: Path, required: bool = True) -> Any:

@@ -219,7 +219,7 @@ def to_lists(ids: Any) -> Any:
         ids = ids["input_ids"]
     if hasattr(ids, "tolist"):
         ids = ids.tolist()
-    if isinstance(ids, list | tuple):
+    if isinstance(ids, Sequence) and not isinstance(ids, str | bytes):
         try:
             return list(map(index, ids))
         except TypeError:
