@@ -3,7 +3,7 @@
 An operation is two pure functions on arrays:
 
     forward(*arrays, **attributes)  -> (out, saved)      saved: a tuple, what the backward pass needs
-    backward(saved, grad)           -> one gradient per input array (None where there is none)
+    backward(saved, grad)           -> one gradient per input array (None where there is none, or a `Placed` one)
 
 Running one leaves a `Node` that remembers `saved` and where the inputs came from. The backward pass visits the nodes
 from the newest to the oldest. A node is always newer than the nodes it depends on, so this order is a valid one for
@@ -223,19 +223,49 @@ def _fresh(node: Node, grad: Array, grads: tuple[Array | None, ...], g: Array) -
     )
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A gradient that is zero outside `index`: what a slice gives back to the array it was cut from.
+
+    A backward function may return one in place of an array. The pieces of a split then meet in one buffer, instead of
+    each filling an array of zeros that has to be added to the others.
+    """
+
+    shape: tuple[int, ...]
+    index: Any
+    values: Array
+
+    @property
+    def dtype(self) -> Any:
+        return self.values.dtype
+
+    def add_to(self, total: Array) -> None:
+        total[self.index] += self.values
+
+    def dense(self, dtype: Any) -> Array:
+        """The whole gradient, zeros included."""
+        total = np.zeros_like(self.values, shape=self.shape, dtype=dtype)
+        total[self.index] = self.values
+        return total
+
+
 class _Pending:
     """Gradients on their way: per node or leaf, an array and whether the engine may write into it."""
 
     def __init__(self) -> None:
         self._slots: dict[int, tuple[Array, bool]] = {}
 
-    def add(self, key: int, g: Array, owned: bool) -> bool:
-        """Add g; returns True where it is the first."""
+    def add(self, key: int, g: Array | Placed, owned: bool, dtype: Any) -> bool:
+        """Add g, in this type; returns True where it is the first."""
         if key not in self._slots:
-            self._slots[key] = (g, owned)
+            self._slots[key] = (g.dense(dtype), True) if isinstance(g, Placed) else (g, owned)
             return True
         total, ours = self._slots[key]
-        if ours:
+        if isinstance(g, Placed):
+            if not ours:
+                self._slots[key] = (total := total.copy(), True)
+            g.add_to(total)
+        elif ours:
             total += g
         else:
             self._slots[key] = (sum_of(total, g), True)
@@ -256,8 +286,8 @@ def run_backward(
     results: dict[int, Array] = {}
     wanted_nodes = {id(t._node): id(t) for t in wanted or () if t._node is not None}
 
-    def deliver(target: Node | Tensor, g: Array, owned: bool) -> None:
-        first = pending.add(id(target), g, owned)
+    def deliver(target: Node | Tensor, g: Array | Placed, owned: bool) -> None:
+        first = pending.add(id(target), g, owned, target.dtype)
         if first and isinstance(target, Node):
             heapq.heappush(heap, (-target.sequence, target))
         elif first:
@@ -286,8 +316,8 @@ def run_backward(
                     f"the backward function of {node.operation.name!r} returned a gradient of shape {tuple(g.shape)} "
                     f"for an input of shape {tuple(shape)}"
                 )
-            fresh = scalar or _fresh(node, grad, grads, g)
-            if g.dtype != dtype:
+            fresh = scalar or (not isinstance(g, Placed) and _fresh(node, grad, grads, g))
+            if g.dtype != dtype and not isinstance(g, Placed):
                 g, fresh = g.astype(dtype), True
             deliver(target, g, fresh)
         if not retain_graph:

@@ -202,7 +202,7 @@ def test_an_engine_that_overwrites_where_paths_meet(monkeypatch):
     inputs = arrays((3, 4))
     assert_right(lambda x: mul(mul(x, x), x), inputs)
 
-    def overwrite(self, key, g, owned):
+    def overwrite(self, key, g, owned, dtype):
         first = key not in self._slots
         self._slots[key] = (g, owned)
         return first

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm.autograd import Placed
 from minilm.ops.arithmetic import Operand, operands, unbroadcast
 from minilm.ops.axes import normalise
 from minilm.tensor import Array, Tensor, _plain_index, apply, define
@@ -15,13 +16,12 @@ def getitem_forward(x: Array, *, index: Any) -> tuple[Array, tuple[Any, ...]]:
     return x[index], (x.shape, index)
 
 
-def getitem_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
+def getitem_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array | Placed]:
     shape, index = saved
-    dx = np.zeros_like(grad, shape=shape)
     if _is_basic(index):
-        dx[index] = grad
-    else:
-        np.add.at(dx, index, grad)  # an element chosen twice collects twice
+        return (Placed(shape, index, grad),)
+    dx = np.zeros_like(grad, shape=shape)
+    np.add.at(dx, index, grad)  # an element chosen twice collects twice
     return (dx,)
 
 

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from minilm_kernels.numba_cpu.compiled import serial
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def one_thread() -> None:
     """Limit the BLAS libraries of this process to one thread, for good."""
     import scipy.linalg.cython_blas  # noqa: F401  (loads SciPy's BLAS, so that the limit reaches it)
@@ -31,7 +31,7 @@ def one_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def gemm_address(dtype: np.dtype[Any]) -> int:
     """Where sgemm (float32) or dgemm (float64) is."""
     from numba.extending import get_cython_function_address

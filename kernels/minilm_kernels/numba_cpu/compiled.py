@@ -18,7 +18,7 @@ from minilm_kernels.cache import cache_folder
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled_folder() -> str:
     """Where compiled code is kept. Numba notices a change of the file that a function stands in, but not of the files
     it calls into; so the folder's name holds a digest of all of them."""
