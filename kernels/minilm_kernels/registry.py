@@ -84,6 +84,40 @@ register(
 )
 
 
+def _cuda_problem() -> str | None:
+    from minilm_kernels.cuda import support
+
+    return support.gpu_problem()
+
+
+def _emulator_problem() -> str | None:
+    from minilm_kernels.cuda import support
+
+    return support.emulator_problem()
+
+
+register(
+    Implementation(
+        name="cuda",
+        summary="an NVIDIA GPU, by our own CUDA C++ kernels, on CuPy arrays",
+        module="minilm_kernels.cuda.on_gpu",
+        problem=_cuda_problem,
+        install="pip install 'minilm[cuda12]' (or 'minilm[cuda13]'; nvidia-smi shows the CUDA version of the driver)",
+        inherits="cupy",
+    )
+)
+register(
+    Implementation(
+        name="cuda-emulated",
+        summary="the same CUDA C++ kernels on the CPU, thread by thread: to learn and to test, not for speed",
+        module="minilm_kernels.cuda.on_cpu",
+        problem=_emulator_problem,
+        install="a C++ compiler: sudo apt install g++, xcode-select --install, or pip install ziglang",
+        inherits="numpy",
+    )
+)
+
+
 def _operation_names() -> tuple[str, ...]:
     from minilm_kernels.contract import OPERATIONS
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from minilm_kernels.cache import cache_folder
 from minilm_kernels.emulator.errors import CompileError
 
 FOLDER = Path(__file__).parent
@@ -34,27 +35,12 @@ def how_to_install_compiler() -> str:
     return "sudo apt install g++  (or your system's package of GCC or Clang)"
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: below the user's cache folder, or where MINILM_CACHE says."""
-    if named := os.environ.get("MINILM_CACHE"):
-        base = Path(named)
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "minilm"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "minilm"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilm"
-    folder = base / "emulator"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _once(content: str, suffix: str, make: Callable[[Path], None]) -> Path:
     """The file in the cache that belongs to `content`; `make(path)` writes it, to a private name, if it is new.
 
     The rename at the end is atomic: two processes that build the same file at once both end with a whole one.
     """
-    target = cache_folder() / (hashlib.sha256(content.encode()).hexdigest()[:24] + suffix)
+    target = cache_folder("emulator") / (hashlib.sha256(content.encode()).hexdigest()[:24] + suffix)
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / target.name

@@ -1,0 +1,27 @@
+"""Whether the CUDA implementations can run here, found out without importing what they need."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+
+@functools.cache
+def gpu_problem() -> str | None:
+    """Why "cuda" cannot run here, or None where it can: CuPy is needed, and a GPU that it finds."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed"
+    try:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # a missing driver shows as ImportError, CUDARuntimeError or OSError
+        return f"CuPy finds no usable NVIDIA GPU: {error}"
+    return None if count else "CuPy finds no NVIDIA GPU"
+
+
+def emulator_problem() -> str | None:
+    """Why "cuda-emulated" cannot run here, or None where it can: a C++ compiler is all it needs."""
+    from minilm_kernels.emulator import build
+
+    return None if build.find_compiler() else "the emulator needs a C++ compiler, and none is here"
