@@ -29,6 +29,18 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     ),
     "minilm.draw": ("draw", "draw_text"),
     "minilm.gradcheck": ("gradcheck", "gradcheck_module"),
+    "minilm.nn": ("nn", "Module", "Parameter"),
+    "minilm.optim": (
+        "optim", "SGD", "Adam", "AdamW", "get_constant_schedule_with_warmup", "get_cosine_schedule_with_warmup",
+        "get_linear_schedule_with_warmup", "get_scheduler",
+    ),
+    "minilm.tokenizers": ("CharTokenizer", "GPT2Tokenizer"),
+    "minilm.models": ("GPT2Config", "GPT2LMHeadModel", "GPT2Model"),
+    "minilm.generation": ("GenerationConfig", "KVCache", "TextStreamer"),
+    "minilm.evaluation": ("NGramModel", "perplexity", "score_text", "sequence_log_probability",
+                          "token_log_probabilities"),
+    "minilm.data": ("RandomWindows", "SequentialWindows", "TokenDataset", "embedded_text"),
+    "minilm.training": ("TrainingConfig", "TrainingLoop"),
     "minilm.tensor": ("enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"),
 }  # fmt: skip
 
