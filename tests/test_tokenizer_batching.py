@@ -124,7 +124,8 @@ def test_padding_to_a_multiple(tokenizer: CharTokenizer) -> None:
 
 
 def test_padding_does_not_truncate(tokenizer: CharTokenizer) -> None:
-    assert tokenizer(["abcd", "e"], padding="max_length", max_length=2, truncation=False).input_ids[0] == [0, 1, 2, 3]
+    batch = tokenizer(["abcd", "e"], padding="max_length", max_length=2, truncation=False)
+    assert batch.input_ids == [[0, 1, 2, 3], [4, PAD]]
 
 
 def test_padding_without_a_pad_token_says_what_to_write(tokenizer: CharTokenizer) -> None:

@@ -312,7 +312,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         return batching.pad_columns(
             columns,
             fill,
-            at_least=self._length(max_length, "padding='max_length'") if strategy == "max_length" else 0,
+            length=self._length(max_length, "padding='max_length'") if strategy == "max_length" else None,
             multiple_of=multiple_of,
             side=batching.check_side(side or self.padding_side, "padding_side"),
         )

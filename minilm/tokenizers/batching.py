@@ -110,17 +110,19 @@ def truncated_lengths(lengths: Sequence[int], room: int, strategy: str) -> list[
     """Return how many tokens of a text, or of a text and its pair, remain within `room` tokens in all.
 
     "longest_first" shortens the longer one, and both evenly once they are of one length; "only_first" and
-    "only_second" shorten that one alone. Raises ValueError when it is too short for that.
+    "only_second" shorten that one alone. Raises ValueError when nothing of it would remain.
     """
     kept = list(lengths)
     excess = sum(kept) - room
     if excess <= 0:
         return kept
-    if strategy == "longest_first" and len(kept) == 2:
+    if strategy == "longest_first" and len(kept) == 1:
+        return [room]
+    if strategy == "longest_first":
         shorter = min(min(kept), room // 2)
         return [shorter, room - shorter] if kept[0] <= kept[1] else [room - shorter, shorter]
     place = 1 if strategy == "only_second" else 0
-    if place >= len(kept) or kept[place] < excess:
+    if place >= len(kept) or kept[place] <= excess:
         available = f"one of {kept[place]}" if place < len(kept) else "a row without one"
         raise ValueError(
             f"the row is {excess} tokens too long, which truncation={strategy!r} cannot take from {available}"
@@ -138,13 +140,13 @@ def keep(items: list[Any], length: int, side: str) -> list[Any]:
 
 
 def pad_columns(
-    columns: Mapping[str, list[Any]], fill: Mapping[str, Any], *, at_least: int, multiple_of: int | None, side: str
+    columns: Mapping[str, list[Any]], fill: Mapping[str, Any], length: int | None, multiple_of: int | None, side: str
 ) -> dict[str, list[Any]]:
-    """Return the columns with every row filled up, at `side`, to one length: that of the longest or `at_least`.
+    """Return the columns with every row filled up, at `side`, to `length`, or to the longest row if it is None.
 
-    `multiple_of` rounds the length up. Columns without an entry in `fill` are left alone.
+    `multiple_of` rounds the length up. A longer row stays as it is, and so do columns without an entry in `fill`.
     """
-    target = max([at_least, *map(len, columns["input_ids"])])
+    target = max(map(len, columns["input_ids"]), default=0) if length is None else length
     if multiple_of:
         target = -(-target // multiple_of) * multiple_of
 

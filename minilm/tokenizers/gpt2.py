@@ -222,8 +222,8 @@ class GPT2Tokenizer(PreTrainedTokenizer):
                 encoded.ids += ids
                 encoded.offsets += [(start + first, start + stop) for first, stop in self._characters(word, ids)]
                 start += len(word)
-        if start > len(text):  # a space was put before the text, which has no place in it
-            encoded.offsets = [(max(first - 1, 0), stop - 1) for first, stop in encoded.offsets]
+        if start > len(text):  # a space was put before the text; it counts as part of the first character
+            encoded.offsets = [(max(first - 1, 0), max(stop - 1, 1)) for first, stop in encoded.offsets]
         return encoded
 
     def _characters(self, word: str, ids: tuple[int, ...]) -> Iterator[Offset]:
