@@ -208,10 +208,10 @@ class MultiHeadAttention(Module):
 def attention_weights(
     query: Tensor,
     key: Tensor,
-    attn_mask: Tensor | None = None,
+    attn_mask: Any = None,
     is_causal: bool = False,
     scale: float | None = None,
-    key_padding_mask: Tensor | None = None,
+    key_padding_mask: Any = None,
 ) -> Tensor:
     """The matrix A of attention, for pictures and for study; `F.scaled_dot_product_attention` never stores it.
 

@@ -11,6 +11,8 @@ PyTorch's names, arguments and defaults (torch.nn.init). Each function returns t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,29 @@ import numpy as np
 from minilm.random import generator
 from minilm.tensor import Tensor
 
+_drawing = True
+
+
+@contextmanager
+def skip_draws() -> Iterator[None]:
+    """Inside, nothing is drawn and tensors stay as they are: for a model whose weights are about to be read.
+
+    Drawing 124M numbers only to overwrite them takes longer than reading them, and moves the generator on.
+    """
+    global _drawing
+    before, _drawing = _drawing, False
+    try:
+        yield
+    finally:
+        _drawing = before
+
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Fill with draws from the uniform distribution U(a, b)."""
     if not a <= b:
         raise ValueError(f"uniform_ needs a <= b, got a={a}, b={b}.")
+    if not _drawing:
+        return tensor
     draws = generator().random(tensor.shape, dtype=_draw_dtype(tensor))
     draws *= b - a
     draws += a
@@ -33,6 +53,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fill with draws from the normal distribution N(mean, std²)."""
     if std < 0:
         raise ValueError(f"normal_ needs std >= 0, got {std}.")
+    if not _drawing:
+        return tensor
     draws = generator().standard_normal(tensor.shape, dtype=_draw_dtype(tensor))
     draws *= std
     draws += mean
@@ -51,6 +73,8 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
         raise ValueError(
             f"[{a}, {b}] holds less than 1 % of N({mean}, {std}²), so drawing again would hardly end; widen the bounds."
         )
+    if not _drawing:
+        return tensor
     rng, dtype = generator(), _draw_dtype(tensor)
     draws = rng.standard_normal(tensor.shape, dtype=dtype)
     outside = (draws < low) | (draws > high)
