@@ -48,15 +48,18 @@ def read_prompt(input_ids: Any, attention_mask: Any, config: GenerationConfig, v
             f"input_ids should be between 0 and {vocab_size - 1}, got {ids.min()} to {ids.max()}: "
             "do the tokenizer and the model belong together?"
         )
-    mask = _mask(attention_mask, ids, config)
+    mask = _given_mask(attention_mask, ids) if attention_mask is not None else _implied_mask(ids, config)
     if mask is None or mask.all():
         return Prompt(ids)
     if not mask[:, -1].all() or (np.diff(mask.astype(np.int8), axis=1) < 0).any():
-        raise ValueError(
-            "generate continues after the last position, so padding belongs on the left: the attention_mask should be "
-            "zeros and then ones in every row (tokenizer(..., padding=True) with padding_side='left')"
-        )
+        raise ValueError(_PADDING_ON_THE_LEFT + "the attention_mask should be zeros and then ones in every row")
     return Prompt(ids, mask)
+
+
+_PADDING_ON_THE_LEFT = (
+    "generate continues after the last position, so padding belongs on the left (make the tokenizer with "
+    "padding_side='left'): "
+)
 
 
 def as_ids(values: Any) -> np.ndarray:
@@ -75,15 +78,27 @@ def as_ids(values: Any) -> np.ndarray:
     return ids.astype(np.int64)
 
 
-def _mask(attention_mask: Any, ids: np.ndarray, config: GenerationConfig) -> np.ndarray | None:
-    """The mask as bool: the one given, or the one that padding tokens in the prompt imply."""
-    if attention_mask is None:
-        pad = config.pad_token_id
-        if pad is None or pad in config.eos_token_ids:
-            return None
-        return ids != pad
+def _given_mask(attention_mask: Any, ids: np.ndarray) -> np.ndarray:
     mask = np.asarray(attention_mask.numpy() if isinstance(attention_mask, Tensor) else attention_mask)
     mask = mask[None] if mask.ndim == 1 else mask
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask should have the shape of input_ids, {ids.shape}, got {mask.shape}")
     return mask.astype(bool)
+
+
+def _implied_mask(ids: np.ndarray, config: GenerationConfig) -> np.ndarray | None:
+    """The mask that padding tokens at the beginning of rows imply, None where they may be text.
+
+    A padding token after the first other token is text, and so is the last token of a row of nothing else.
+    """
+    pad = config.pad_token_id
+    if pad is None or pad in config.eos_token_ids:
+        return None
+    begun = np.logical_or.accumulate(ids != pad, axis=1)
+    if (begun[:, -1] & (ids[:, -1] == pad)).any():
+        raise ValueError(
+            _PADDING_ON_THE_LEFT
+            + f"a row ends in the padding token {pad}. If that is text, pass an attention_mask of ones"
+        )
+    begun[:, -1] = True
+    return begun

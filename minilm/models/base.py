@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,15 +59,20 @@ class PreTrainedModel(nn.Module):
     # --- parameters ------------------------------------------------------------------------------------------------
 
     @no_grad()
-    def init_weights(self) -> None:
-        """Draw new weights: matrices from N(0, initializer_range^2), biases 0, norms' weights 1."""
+    def init_weights(self, names: Collection[str] | None = None) -> None:
+        """Draw new values for the parameters of these names, or for all."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=self.config.initializer_range)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.ones_(parameter)
+            if names is None or name in names:
+                self._init_weight(name, parameter)
+
+    def _init_weight(self, name: str, parameter: nn.Parameter) -> None:
+        """Matrices from N(0, initializer_range^2), biases 0, the norms' weights 1; a model may override it."""
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=self.config.initializer_range)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.ones_(parameter)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """The number of scalars in the parameters, tied ones once; on request without the embedding tables."""
@@ -190,12 +195,15 @@ class PreTrainedModel(nn.Module):
             config = cls.config_class.from_folder(folder)
         config = config.updated(**config_changes)
         arrays = read_weights(folder)
-        model = cls(config)
+        with nn.init.skip_draws():
+            model = cls(config)
         if wanted is None:
             wanted = np.dtype(np.float64 if any(a.dtype == np.float64 for a in arrays.values()) else np.float32)
-        model.to(wanted)
+        with np.errstate(invalid="ignore"):  # nothing has been read yet: memory may hold numbers that are none
+            model.to(wanted)
         info = model._load(arrays, folder)
         model._report(info, folder, strict)
+        model.init_weights(info.missing_keys)
         if isinstance(model, GenerationMixin) and (folder / GenerationConfig.file_name).is_file():
             model.generation_config = _special_tokens(GenerationConfig.from_folder(folder), config)
         model.eval()
@@ -264,7 +272,7 @@ def _checked_dtype(dtype: Any) -> np.dtype:
     try:
         wanted = np.dtype(dtype)
     except TypeError:
-        wanted = None
+        wanted = np.dtype(object)  # a name that NumPy does not know, such as bfloat16
     if wanted not in _DTYPES:
         raise ValueError(f"dtype should be float32 or float64, the types that NumPy computes fast in, got {dtype!r}")
     return wanted

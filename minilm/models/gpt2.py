@@ -18,7 +18,7 @@ from minilm.models.gpt2_config import GPT2Config
 from minilm.models.inputs import read_attention_mask, read_ids, read_labels, read_position_ids
 from minilm.models.outputs import BaseModelOutput, CausalLMOutput
 from minilm.nn import functional as F
-from minilm.tensor import Tensor, is_grad_enabled, no_grad
+from minilm.tensor import Tensor, is_grad_enabled
 
 
 class Conv1D(nn.Module):
@@ -81,9 +81,7 @@ class GPT2Attention(nn.Module):
         dropout_p = self.attn_pdrop if self.training else 0.0
         weights = None
         if output_attentions:
-            weights = nn.attention_weights(
-                q, k, is_causal=True, scale=self.scale, key_padding_mask=_as_tensor(key_padding_mask)
-            )
+            weights = nn.attention_weights(q, k, is_causal=True, scale=self.scale, key_padding_mask=key_padding_mask)
             heads = F.dropout(weights, dropout_p, training=self.training) @ v
         else:
             heads = F.scaled_dot_product_attention(
@@ -148,18 +146,16 @@ class GPT2PreTrainedModel(PreTrainedModel):
     # Masks that old versions stored as buffers.
     ignored_weights = (r"(^|\.)h\.\d+\.attn\.(bias|masked_bias)$",)
 
-    @no_grad()
-    def init_weights(self) -> None:
+    def _init_weight(self, name: str, parameter: nn.Parameter) -> None:
         """Matrices from N(0, 0.02^2), and W_o and W_2 of each block from N(0, (0.02 / sqrt(2 n_layer))^2).
 
         Each block adds two terms to the residual stream; scaled so, the variance of the sum does not grow with the
         number of layers. Source: Radford et al. (2019), section 2.3.
         """
-        super().init_weights()
-        std = self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
-        for name, parameter in self.named_parameters():
-            if name.endswith("c_proj.weight"):
-                nn.init.normal_(parameter, std=std)
+        if name.endswith("c_proj.weight"):
+            nn.init.normal_(parameter, std=self.config.initializer_range / math.sqrt(2 * self.config.n_layer))
+        else:
+            super()._init_weight(name, parameter)
 
 
 class GPT2Model(GPT2PreTrainedModel):
@@ -255,7 +251,7 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.tie_weights()
         if not config.tie_word_embeddings:
-            nn.init.normal_(self.lm_head.weight, std=config.initializer_range)
+            self.init_weights(["lm_head.weight"])
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.transformer.wte
@@ -281,12 +277,17 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
             labels: (B, T), usually `input_ids` itself: they are shifted here, so that position t is compared with
                 the token at t + 1. Positions with -100 (padding, prompts) do not count.
             logits_to_keep: compute logits for the last so many positions only; 0 means all.
+            use_cache: with labels, None means no: nothing goes on from there.
 
         Raises: `ValueError` for labels of the wrong shape or outside the vocabulary, and for logits_to_keep together
             with labels.
         """
+        if logits_to_keep < 0:
+            raise ValueError(f"logits_to_keep should be at least 0 (0 keeps all), got {logits_to_keep}")
         if labels is not None and logits_to_keep:
             raise ValueError("the loss needs the logits of every position: leave out logits_to_keep or labels")
+        if labels is not None and use_cache is None:
+            use_cache = past_key_values is not None
         output = self.transformer(
             input_ids,
             attention_mask,
@@ -306,7 +307,7 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
             # The labels move, not the logits: cutting off the last position would copy (B, T - 1, V) numbers.
             shifted = np.full_like(targets, -100)
             shifted[:, :-1] = targets[:, 1:]
-            loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), Tensor(shifted.reshape(-1)))
+            loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), shifted.reshape(-1))
         return CausalLMOutput(
             loss=loss,
             logits=logits,
@@ -314,7 +315,3 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
-
-
-def _as_tensor(mask: np.ndarray | None) -> Tensor | None:
-    return None if mask is None else Tensor(mask)

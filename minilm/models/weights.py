@@ -106,7 +106,8 @@ def write_weights(folder: Path, arrays: Mapping[str, np.ndarray], max_shard_size
     """
     limit = _bytes(max_shard_size)
     # A transposed view must become an array of its own: the writer takes the memory as it lies.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # (np.ascontiguousarray would give a single number an axis.)
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     shards = _split(contiguous, limit)
     files = (
         [SINGLE]
