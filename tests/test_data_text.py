@@ -68,7 +68,7 @@ def test_binary_file_is_refused(tmp_path):
 
 
 def test_unknown_encoding(tmp_path):
-    with pytest.raises(LookupError, match="klingon"):
+    with pytest.raises(ValueError, match="no encoding 'klingon'"):
         TextFile(tmp_path / "a.txt", encoding="klingon")
 
 

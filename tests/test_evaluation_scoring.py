@@ -117,6 +117,9 @@ def test_measures():
     assert score.perplexity == pytest.approx(8)
     assert score.bits_per_byte == pytest.approx(1)
     assert score.bits_per_character == pytest.approx(2)
+    both = score + TextScore(-2.0, 1, 2, 3)
+    assert (both.tokens, both.characters, both.bytes) == (11, 17, 33)
+    assert both.log_probability == score.log_probability - 2.0
     assert TextScore(-1e6, 10).perplexity == math.inf
     assert math.isnan(TextScore(-1, 1).bits_per_byte)
 

@@ -27,7 +27,10 @@ class TextFile:
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        codecs.lookup(self.encoding)  # LookupError names an unknown encoding
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(f"there is no encoding {self.encoding!r}; expected one such as utf-8") from None
 
     def pieces(self, size: int = 1 << 20) -> Iterator[str]:
         """Yield the text in pieces of about `size` characters, cut before white space wherever there is some.

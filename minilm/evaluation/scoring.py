@@ -35,6 +35,15 @@ class TextScore:
     characters: int = 0
     bytes: int = 0
 
+    def __add__(self, other: TextScore) -> TextScore:
+        """Return the score of both texts together."""
+        return TextScore(
+            self.log_probability + other.log_probability,
+            self.tokens + other.tokens,
+            self.characters + other.characters,
+            self.bytes + other.bytes,
+        )
+
     @property
     def loss(self) -> float:
         """The cross-entropy, −log p / N, in nats per token."""

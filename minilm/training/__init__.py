@@ -6,9 +6,13 @@ from .log import read_log
 from .loop import TrainingDiverged, TrainingLoop, TrainingResult, parameter_groups
 from .objectives import model_loss, next_token_loss
 from .plots import plot_training
+from .presets import PRESETS, Preset
+from .pretrain import resume_pretraining, start_pretraining
 
 __all__ = [
+    "PRESETS",
     "CheckpointError",
+    "Preset",
     "TrainingConfig",
     "TrainingDiverged",
     "TrainingLoop",
@@ -21,4 +25,6 @@ __all__ = [
     "plot_training",
     "read_checkpoint",
     "read_log",
+    "resume_pretraining",
+    "start_pretraining",
 ]
