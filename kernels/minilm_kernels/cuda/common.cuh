@@ -10,6 +10,7 @@
 //   block_sum(x), block_max(x)      over a block of whole warps, the result in every thread; two barriers inside
 //   Philox{seed}.words(i, j, k)     the four random words of Philox4x32-10, as minilm_kernels.philox draws them
 //
+// Beside it: tensor_cores.cuh (ldmatrix, mma.sync), async_copy.cuh (cp.async), wmma.cuh (nvcuda::wmma).
 // In the emulator MINILM_EMULATED is defined, and the CUDA headers are replaced by emulator/cuda_emulator.h.
 
 
@@ -31,6 +32,15 @@ typedef unsigned long long uint64_t;
 #define DYNAMIC_SHARED(type, name)                                        \
     extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[]; \
     type* name = reinterpret_cast<type*>(dynamic_shared_memory)
+#endif
+
+// Functions made of PTX take one more parameter in the emulator: the line that calls them, for its reports.
+#ifdef MINILM_EMULATED
+#define CALLER , emulator::Place place = emulator::Place::here()
+#define FROM_CALLER , place
+#else
+#define CALLER
+#define FROM_CALLER
 #endif
 
 #ifndef INFINITY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minilm_kernels.cuda.runtime import CUDA_FOLDER
 
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+\.cuh)"[^\n]*$', re.MULTILINE)
 
 
 def assemble(source_file: str | Path) -> str:

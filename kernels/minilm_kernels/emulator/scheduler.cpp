@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fibers.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace emulator {
@@ -22,7 +23,14 @@ namespace {
 
 enum class State { runnable, at_block_barrier, in_warp_operation, waiting, finished };
 
+struct AsyncCopy {
+    void* to;
+    const void* from;
+    int bytes, source_bytes;
+};
+
 struct Thread : Self {
+    std::vector<std::vector<AsyncCopy>> groups;  // of asynchronous copies; the last one is still open
     Fiber fiber;
     State state;
     const char* waits_for;
@@ -103,6 +111,7 @@ void start_block() {
         t.index = dim3(i % b.x, i / b.x % b.y, i / (b.x * b.y));
         t.number = i, t.lane = i % WARP, t.warp = i / WARP;
         t.state = State::runnable;
+        t.groups.assign(1, {});
         if (!t.fiber.prepare(run_thread))
             give_up("out of memory", {"", 0}, "use a smaller block", "no memory for the stacks of the threads");
     }
@@ -278,6 +287,36 @@ void* allocate_shared(SharedVariable& variable) {
 void* dynamic_shared(const char*, const char*, size_t, Place) { return arena; }
 
 unsigned shared_offset(const void* address) { return unsigned(static_cast<const char*>(address) - arena); }
+
+void load(int, void* to, const void* from, size_t bytes, size_t, Place) { memcpy(to, from, bytes); }
+void store(int, void* to, const void* from, size_t bytes, size_t, Place) { memcpy(to, from, bytes); }
+
+void copy_async(void* to, const void* from, int bytes, int source_bytes, Place) {
+    current().groups.back().push_back({to, from, bytes, source_bytes});
+}
+void commit_copies() { current().groups.emplace_back(); }
+void wait_for_copies(int in_flight) {
+    auto& groups = current().groups;
+    while (int(groups.size()) - 1 > in_flight) {
+        for (const AsyncCopy& copy : groups.front()) {
+            memcpy(copy.to, copy.from, copy.source_bytes);
+            memset(static_cast<char*>(copy.to) + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
+        }
+        groups.erase(groups.begin());
+    }
+}
+
+void fail_incomplete_warp(const char* name, Place place) {
+    fail("incomplete warp", place, "launch a multiple of 32 threads and let all lanes of the warp come here",
+         "%s needs all 32 lanes", name);
+}
+
+void check_wmma(const void* address, size_t element_bytes, unsigned ld, Place place) {
+    if (reinterpret_cast<uintptr_t>(address) % 32 || ld * element_bytes % 16)
+        fail("misaligned access", place, "wmma wants the address aligned to 32 bytes and the leading dimension to 16",
+             "a wmma matrix with leading dimension %u starts %d bytes past a multiple of 32", ld,
+             int(reinterpret_cast<uintptr_t>(address) % 32));
+}
 
 void fail_shuffle_source(int lane, int source, unsigned mask, Place place) {
     fail("wrong lane mask", place, "name in the mask every lane whose value is read",
