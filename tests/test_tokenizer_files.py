@@ -154,7 +154,11 @@ def test_a_vocabulary_without_the_end_token_gets_it_at_the_end(folder: Path) -> 
 def test_added_tokens_of_the_oldest_form(folder: Path) -> None:
     keep_only(folder, "vocab.json", "merges.txt")
     (folder / "added_tokens.json").write_text('{"<new>": 400}', encoding="utf-8")
-    assert GPT2Tokenizer.from_pretrained(folder).tokenize("a<new>b") == ["a", "<new>", "b"]
+    assert GPT2Tokenizer.from_pretrained(folder).tokenize("a<new> b") == ["a", "<new>", "\u0120b"]
+    # Version 4 writes it beside the configuration, which knows the settings of the token.
+    config = {"added_tokens_decoder": {"400": {"content": "<new>", "rstrip": True}}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert GPT2Tokenizer.from_pretrained(folder).tokenize("a<new> b") == ["a", "<new>", "b"]
 
 
 @pytest.mark.parametrize("name", ["additional_special_tokens", "extra_special_tokens"])

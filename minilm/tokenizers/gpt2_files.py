@@ -53,7 +53,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     else:
         arguments |= _from_vocab_and_merges(folder)
     for i, token in config.get("added_tokens_decoder", {}).items():
-        arguments["added_tokens"].setdefault(int(i), _added_token(token))
+        arguments["added_tokens"][int(i)] = _added_token(token)
     return arguments
 
 
