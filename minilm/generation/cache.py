@@ -109,14 +109,16 @@ class KVCache:
         its beams) or shorter (rows that are finished dropped).
         """
         rows = np.asarray(rows)
-        for layer in range(len(self)):
-            held = self._keys[layer].shape[0]
+        for layer, length in enumerate(self._lengths):
+            held = len(self._keys[layer])
             if len(rows) == held and np.array_equal(rows, np.arange(held)):
                 continue
-            length, capacity = self._lengths[layer], self._keys[layer].shape[2]
-            index = np.asarray(rows, like=self._keys[layer])
-            self._keys[layer] = _grow(self._keys[layer][:, :, :length].take(index, axis=0), length, capacity)
-            self._values[layer] = _grow(self._values[layer][:, :, :length].take(index, axis=0), length, capacity)
+            for arrays in (self._keys, self._values):
+                # Gathered with an index and a slice in one go, which never copies the unused capacity.
+                chosen = arrays[layer][np.asarray(rows, like=arrays[layer]), :, :length]
+                if len(rows) != held:
+                    arrays[layer] = _allocate(chosen, arrays[layer].shape[2])
+                arrays[layer][:, :, :length] = chosen
 
     def crop(self, length: int) -> None:
         """Forget the positions from `length` on; a negative length counts from the end."""
