@@ -69,8 +69,9 @@ def start_pretraining(
     if (folder / RUN_FILE).exists() or list_checkpoints(folder):
         raise FileExistsError(f"{folder} holds a run already; resume it or choose another folder")
     chosen = with_settings(preset, settings)
-    texts = embedded_documents() if documents is None else list(documents)
     config = chosen.training
+    GPT2Config(n_positions=config.block_size, **chosen.model)  # a wrong shape is told before the text is read
+    texts = embedded_documents() if documents is None else list(documents)
     if tokenizer is None:
         tokenizer = _learn_tokenizer(texts, chosen.vocab_size, progress)
     dataset = TokenDataset.build(texts, tokenizer, folder / "data", validation_fraction)
