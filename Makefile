@@ -66,8 +66,8 @@ bench: $(STAMP) ## run the benchmarks, one fresh process each (BENCH=name for on
 	if [ $$found = no ]; then echo "There is no benchmarks/bench_$(if $(BENCH),$(BENCH),*).py to run." >&2; exit 1; fi
 
 lint: $(VENV)/.installed-lint ## ruff and mypy
-	@echo "Checking with ruff" && $(PY) -m ruff check .
-	@echo "Checking types with mypy" && $(PY) -m mypy
+	@echo "Checking with ruff, then types with mypy"
+	@$(PY) -m ruff check .; style=$$?; $(PY) -m mypy && exit $$style
 
 clean: ## remove all that make made: .venv, build, caches
 	@echo "Removing $(VENV), build, dist and caches"
@@ -121,7 +121,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(FIND_PYTHON); \
 	echo "Building $(VENV) with $$chosen (Python $$version)"; \
 	"$$chosen" -m venv --clear $(VENV) || fail "$$chosen -m venv $(VENV) failed: the reason is above."
-	@echo "Installing minilm with what the course and the tests need (about a minute, 600 MB)"
+	@echo "Installing minilm with what the course and the tests need (one to three minutes, 700 MB)"
 	@$(call INSTALL,-e ".[all]")
 	@touch $(STAMP)
 
