@@ -167,7 +167,8 @@ def pow_backward(
         if isinstance(a, (int, float)):
             a = np.full_like(b, a)
         flat = (a == 0) & (b >= 0)
-        db = unbroadcast(grad * np.where(flat, 0, out * np.log(np.where(flat, 1, a))), _shape(b))
+        log_a = np.log(np.where(flat, 1, a).astype(out.dtype))
+        db = unbroadcast(grad * np.where(flat, 0, out * log_a), _shape(b))
     return da, db
 
 
