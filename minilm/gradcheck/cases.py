@@ -493,7 +493,7 @@ def _chain(o: Any, x: Any) -> Any:
 GRAPHS = [
     case("graph", "a diamond", lambda o, x: x * x.exp() + x.sin() * x, normal(2, 3)),
     case("graph", "a diamond of diamonds", lambda o, x: (lambda y: y * y + y)(x * x + x), normal(2, 3)),
-    case("graph", "one number everywhere", lambda o, a, x: (a * x + a).sum() * a - a / (2 + a * a), normal(), normal(3)),
+    case("graph", "a number everywhere", lambda o, a, x: (a * x + a).sum() * a - a / (2 + a * a), normal(), normal(3)),
     case("graph", "broadcast, then itself", lambda o, x: (x.unsqueeze(0) - x.unsqueeze(1)) ** 2, normal(3)),
     case("graph", "several outputs", lambda o, x: (x.exp(), x * 2, x.sum()), normal(2, 3)),
     case("graph", "one output unused", lambda o, x: x.split(2, dim=1)[0] * 3, normal(2, 4)),

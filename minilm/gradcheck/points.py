@@ -65,7 +65,7 @@ def lay_out(values: np.ndarray, layout: str) -> np.ndarray:
     if layout == "contiguous" or values.ndim == 0:
         return values.copy()
     if layout == "transposed":
-        return np.ascontiguousarray(values.T).reshape(values.T.shape).T
+        return values.T.copy(order="C").T
     if layout == "sliced":
         room = np.full([2 * n + 1 for n in values.shape], np.nan)  # whoever reads between the elements reads NaN
         view = room[tuple(slice(1, None, 2) for _ in values.shape)]
@@ -73,5 +73,5 @@ def lay_out(values: np.ndarray, layout: str) -> np.ndarray:
         return view
     if layout == "reversed":
         backwards = (slice(None, None, -1),) * values.ndim
-        return np.ascontiguousarray(values[backwards]).reshape(values.shape)[backwards]
+        return values[backwards].copy(order="C")[backwards]
     raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
