@@ -78,8 +78,11 @@ def extreme_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
 
 
 def logsumexp_forward(x: Array, *, axes: tuple[int, ...], keepdim: bool) -> tuple[Array, tuple[Any, ...]]:
-    largest = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-    largest = np.where(np.isinf(largest), 0, largest).astype(x.dtype)
+    if x.size:
+        largest = np.max(x, axis=axes, keepdims=True)
+        largest = np.where(np.isinf(largest), 0, largest).astype(x.dtype)
+    else:  # nothing is the largest (`initial=` would say so, but CuPy does not know it)
+        largest = np.zeros_like(x, shape=tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
     with np.errstate(divide="ignore"):  # nothing to add up: log 0 = −inf
         out = largest + np.log(np.sum(np.exp(x - largest), axis=axes, keepdims=True))
     return (out if keepdim else np.squeeze(out, axis=axes)), (x, out, axes, keepdim)
