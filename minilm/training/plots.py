@@ -48,7 +48,9 @@ def plot_training(
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1, label="_")
-    upper.plot(steps, _smooth(losses), color=BLUE, linewidth=2, label="training (smoothed)")
+    smooth = _smooth(losses)
+    label = "training" if np.array_equal(smooth, losses) else "training (smoothed)"
+    upper.plot(steps, smooth, color=BLUE, linewidth=2, label=label)
     if validation:
         upper.plot(
             [record["step"] for record in validation],
