@@ -328,7 +328,7 @@ class _Run:
 
 def _check_possible(scores: np.ndarray, length: int) -> None:
     """Refuse to choose where every token is forbidden. Raises `ValueError`."""
-    if np.isneginf(scores.max(axis=-1, initial=-np.inf)).any():
+    if not (scores > -np.inf).any(axis=-1).all():
         raise ValueError(
             f"after {length} tokens every next token is forbidden: bad_words_ids, suppress_tokens, "
             "no_repeat_ngram_size, minimum lengths and processors of your own leave nothing to choose"
@@ -337,8 +337,7 @@ def _check_possible(scores: np.ndarray, length: int) -> None:
 
 def _sample(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One token for each row (B, V), drawn from softmax(scores): the first whose running sum of p exceeds u."""
-    finite = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), 0.0, scores)  # rows that are finished
-    cumulative = np.cumsum(softmax(finite.astype(np.float64)), axis=-1)
+    cumulative = np.cumsum(softmax(scores.astype(np.float64)), axis=-1)
     u = rng.random((len(scores), 1)) * cumulative[:, -1:]
     return (cumulative <= u).sum(axis=-1)
 

@@ -103,12 +103,12 @@ class JsonConfig:
         return {**dict(self.extra), **known}
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **changes: Any) -> Self:
-        """Read the configuration of a model folder, or of a model known by name.
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str = "main", **changes: Any) -> Self:
+        """Read the configuration of a model folder, or of a model known by name; `changes` replace some fields.
 
         Raises `FileNotFoundError` where the folder has no such file and `ValueError` where it is not a JSON object.
         """
-        return cls.from_folder(hub.resolve(name_or_path), **changes)
+        return cls.from_folder(hub.resolve(name_or_path, files=(cls.file_name,), revision=revision), **changes)
 
     @classmethod
     def from_folder(cls, folder: Path, **changes: Any) -> Self:

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minilm import ops
 from minilm.generation.config import GenerationConfig
+from minilm.tensor import Tensor
 
 LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """What a processor is: `(input_ids (B, T), scores (B, V)) -> scores (B, V)`; any function of that form will do."""
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """p_i = exp(s_i - max s) / sum_j exp(s_j - max s) along the last axis; a score of -inf gets probability 0."""
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    """The probabilities of scores (B, V); a score of -inf gets 0."""
+    return ops.softmax(Tensor(scores), dim=-1).numpy()
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """log p_i = s_i - max s - log sum_j exp(s_j - max s) along the last axis."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """The log-probabilities of scores (B, V); a score of -inf stays."""
+    return ops.log_softmax(Tensor(scores), dim=-1).numpy()
 
 
 def _forbid(scores: np.ndarray, forbidden: np.ndarray) -> np.ndarray:

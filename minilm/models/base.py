@@ -170,6 +170,7 @@ class PreTrainedModel(nn.Module):
         dtype: Any = None,
         strict: bool = False,
         output_loading_info: bool = False,
+        revision: str = "main",
         **config_changes: Any,
     ) -> Any:
         """Read a model from a folder, or by a name that `minilm.hub` resolves to one.
@@ -181,6 +182,7 @@ class PreTrainedModel(nn.Module):
                 (16-bit weights are widened).
             strict: raise where the file lacks weights of the model or has others, in place of a warning.
             output_loading_info: return `(model, LoadingInfo)`.
+            revision: the branch, tag or commit of a model on the Hub.
             **config_changes: fields of the configuration to change, for example `attn_pdrop=0.0`.
 
         The model is in evaluation mode, as in Transformers: call `train()` to train it. Weights that the file lacks
@@ -189,7 +191,7 @@ class PreTrainedModel(nn.Module):
         Raises: `FileNotFoundError` where there is nothing of that name, `ValueError` for damaged, pickled or foreign
             files, wrong shapes, and with `strict` for missing and unexpected weights.
         """
-        folder = hub.resolve(name_or_path, files=("config.json", (SINGLE, INDEX, *PICKLED)))
+        folder = hub.resolve(name_or_path, files=("config.json", (SINGLE, INDEX, *PICKLED)), revision=revision)
         wanted = None if dtype is None else _checked_dtype(dtype)
         if config is None:
             config = cls.config_class.from_folder(folder)
