@@ -71,14 +71,22 @@ class set_grad_enabled:
 
             @functools.wraps(function)
             def generate(*args: Any, **kwargs: Any) -> Any:
-                iterator = function(*args, **kwargs)
+                generator = function(*args, **kwargs)
+                resume, value = generator.send, None
                 while True:
-                    with set_grad_enabled(wanted):
-                        try:
-                            item = next(iterator)
-                        except StopIteration as stop:
-                            return stop.value
-                    yield item
+                    try:
+                        with set_grad_enabled(wanted):
+                            item = resume(value)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        resume, value = generator.send, (yield item)
+                    except GeneratorExit:
+                        with set_grad_enabled(wanted):
+                            generator.close()
+                        raise
+                    except BaseException as error:  # what the caller throws in
+                        resume, value = generator.throw, error
 
             return generate
 
