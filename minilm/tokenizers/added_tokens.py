@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class AddedToken:
         return self.content
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of text that starts at character `start`: an added token if `token_id` is set, else ordinary."""
 
     text: str
@@ -58,8 +58,8 @@ class AddedTokenSplitter:
         exact = [token.content for token in tokens.values() if not token.normalized]
         later = [token.content for token in tokens.values() if token.normalized]
         ordinary = [token.content for token in tokens.values() if not token.special]
-        self._passes = [_alternatives(exact), _alternatives(later)]
-        self._passes_without_special = [_alternatives(ordinary)]
+        self._passes = _patterns(exact) + _patterns(later)
+        self._passes_without_special = _patterns(ordinary)
 
     def split(self, text: str, *, split_special_tokens: bool = False) -> list[Segment]:
         """Return the segments of `text` in order; ordinary ones are never empty.
@@ -69,7 +69,7 @@ class AddedTokenSplitter:
         """
         segments = [Segment(text, 0)] if text else []
         for pattern in self._passes_without_special if split_special_tokens else self._passes:
-            if pattern is not None:
+            if pattern.search(text):
                 segments = [part for segment in segments for part in self._split_once(segment, pattern)]
         return segments
 
@@ -95,8 +95,7 @@ class AddedTokenSplitter:
             yield Segment(text[done:], segment.start + done)
 
 
-def _alternatives(contents: list[str]) -> re.Pattern[str] | None:
-    """Return a pattern for any of the strings, the longest first, or None for no strings."""
-    if not contents:
-        return None
-    return re.compile("|".join(re.escape(content) for content in sorted(contents, key=len, reverse=True)))
+def _patterns(contents: list[str]) -> list[re.Pattern[str]]:
+    """Return a pattern for any of the strings, the longest first, or no pattern for no strings."""
+    alternatives = map(re.escape, sorted(contents, key=len, reverse=True))
+    return [re.compile("|".join(alternatives))] if contents else []

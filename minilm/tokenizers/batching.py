@@ -81,16 +81,19 @@ def as_batch(
 # ------------------------------------------------------------------------------------------- one row
 
 
-def assemble(layout: Layout, parts: Mapping[str, Encoded]) -> dict[str, list[Any]]:
-    """Return one row of every column of `COLUMNS`: the parts in their places among the special tokens."""
-    row: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+def assemble(layout: Layout, parts: Mapping[str, Encoded], columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Return one row of each of the columns: the parts in their places among the special tokens."""
+    row: dict[str, list[Any]] = {name: [] for name in columns}
     for slot, type_id in layout:
         part = parts[slot] if isinstance(slot, str) else Encoded([slot], [(0, 0)])
-        row["input_ids"] += part.ids
-        row["offset_mapping"] += part.offsets
-        row["token_type_ids"] += [type_id] * len(part.ids)
-        row["attention_mask"] += [1] * len(part.ids)
-        row["special_tokens_mask"] += [int(isinstance(slot, int))] * len(part.ids)
+        constant = {"attention_mask": 1, "token_type_ids": type_id, "special_tokens_mask": int(isinstance(slot, int))}
+        for name, entries in row.items():
+            if name == "input_ids":
+                entries += part.ids
+            elif name == "offset_mapping":
+                entries += part.offsets
+            else:
+                entries += [constant[name]] * len(part.ids)
     return row
 
 

@@ -184,10 +184,10 @@ class BytePairEncoder:
         Raises ValueError for a character that no token stands for.
         """
         symbols = word.translate(self._symbol_of)
+        rank_of, merge = self._rank.get, self._merge
         symbol = [*symbols, ""]  # the empty symbol at the end forms no pair, nor does one that was merged away
         left = list(range(-1, len(symbols)))
         right = list(range(1, len(symbols) + 2))
-        rank_of = self._rank.get
         ranks = map(rank_of, map(add, symbols, symbols[1:]))
         heap = [(rank, place) for place, rank in enumerate(ranks) if rank is not None]
         heapq.heapify(heap)
@@ -196,12 +196,13 @@ class BytePairEncoder:
             partner = right[place]
             if rank_of(symbol[place] + symbol[partner]) != rank:
                 continue
-            symbol[place], symbol[partner] = self._merge[rank][1], ""
-            right[place] = right[partner]
-            left[right[place]] = place
-            for start in (left[place], place):
-                if start >= 0 and (created := rank_of(symbol[start] + symbol[right[start]])) is not None:
-                    heapq.heappush(heap, (created, start))
+            symbol[place], symbol[partner] = merge[rank][1], ""
+            before, after = left[place], right[partner]
+            right[place], left[after] = after, place
+            if (created := rank_of(symbol[place] + symbol[after])) is not None:
+                heapq.heappush(heap, (created, place))
+            if before >= 0 and (created := rank_of(symbol[before] + symbol[place])) is not None:
+                heapq.heappush(heap, (created, before))
         return tuple(map(ord, "".join(symbol)))
 
     def token(self, i: int) -> str:

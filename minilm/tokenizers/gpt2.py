@@ -102,7 +102,7 @@ class GPT2Tokenizer(PreTrainedTokenizer):
         self.add_bos_token = add_bos_token
         self.add_eos_token = add_eos_token
         self._encoder = BytePairEncoder(self.vocab, self.merges)
-        self._cache = WordCache(self._encode_word)
+        self.clear_cache()
         self._bytes = {i: _bytes_of(token) for token, i in self.vocab.items()}
         special_tokens = {
             "bos_token": bos_token,
@@ -234,6 +234,10 @@ class GPT2Tokenizer(PreTrainedTokenizer):
             stop = start + len(self._bytes[i])
             yield of_byte[start], of_byte[stop - 1] + 1
             start = stop
+
+    def clear_cache(self) -> None:
+        """Forget the words encoded so far; nothing changes but the time that the next text takes."""
+        self._cache = WordCache(self._encode_word)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return ids for any bytes, text or not; `decode_bytes` returns exactly these bytes.
