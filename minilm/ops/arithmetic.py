@@ -67,18 +67,22 @@ def add_forward(a: Array, b: Array) -> tuple[Array, tuple[Any, ...]]:
     return a + b, (_shape(a), _shape(b))
 
 
-def add_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array, Array]:
+def add_backward(
+    saved: tuple[Any, ...], grad: Array, needs: tuple[bool, ...]
+) -> tuple[Array | None, Array | None]:
     shape_a, shape_b = saved
-    return unbroadcast(grad, shape_a), unbroadcast(grad, shape_b)
+    return unbroadcast(grad, shape_a) if needs[0] else None, unbroadcast(grad, shape_b) if needs[1] else None
 
 
 def sub_forward(a: Array, b: Array) -> tuple[Array, tuple[Any, ...]]:
     return a - b, (_shape(a), _shape(b))
 
 
-def sub_backward(saved: tuple[Any, ...], grad: Array, needs: tuple[bool, ...]) -> tuple[Array, Array | None]:
+def sub_backward(
+    saved: tuple[Any, ...], grad: Array, needs: tuple[bool, ...]
+) -> tuple[Array | None, Array | None]:
     shape_a, shape_b = saved
-    return unbroadcast(grad, shape_a), -unbroadcast(grad, shape_b) if needs[1] else None
+    return unbroadcast(grad, shape_a) if needs[0] else None, -unbroadcast(grad, shape_b) if needs[1] else None
 
 
 # --- a · b, a / b
