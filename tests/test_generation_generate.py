@@ -66,6 +66,14 @@ def test_the_model_is_in_evaluation_mode_and_comes_back():
     assert chain.training
 
 
+def test_a_frozen_part_stays_frozen(model):
+    model.train()
+    model.transformer.h[0].eval()
+    model.generate([[1]], max_new_tokens=2)
+    assert model.training and model.transformer.h[1].training and not model.transformer.h[0].training
+    model.eval()
+
+
 def test_extra_inputs_follow_their_rows():
     """What a model prepares once (an encoder's output) is repeated for beams and reordered with them."""
 
@@ -306,7 +314,7 @@ def test_refused_options(model, options, error, message):
         ([[1, 20]], ValueError, "between 0 and 19"),
         ([[-1]], ValueError, "between 0 and 19"),
         ([[0.5]], TypeError, "should be integers"),
-        ("Once", TypeError, "should be integers"),
+        ("Once", TypeError, "should be integers.*tokenizer first"),
         ([[1, 2], [3]], ValueError, "different lengths"),
         ([[]], ValueError, "at least one token"),
         ([[[1]]], ValueError, "should be \\(B, T\\)"),

@@ -70,12 +70,22 @@ def test_an_array_that_is_a_transposed_view_is_saved_as_it_looks(tmp_path, model
     assert np.array_equal(read["x"], strided) and read["n"].shape == () and read["n"] == 3.5
 
 
-def test_half_width_on_disk(tmp_path, model):
-    model.save_pretrained(tmp_path, dtype="float16")
+@pytest.mark.parametrize("dtype", ["float16", np.float16, np.dtype(np.float16)])
+def test_half_width_on_disk(tmp_path, model, dtype):
+    model.save_pretrained(tmp_path, dtype=dtype)
     assert load_file(tmp_path / "model.safetensors")["transformer.wte.weight"].dtype == np.float16
     again = GPT2LMHeadModel.from_pretrained(tmp_path)
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert b.dtype == np.float32 and np.array_equal(b.numpy(), a.numpy().astype(np.float16).astype(np.float32))
+
+
+def test_what_does_not_fit_into_half_width(tmp_path, model):
+    model.transformer.wpe.weight.data[3, 3] = 1e6
+    with pytest.raises(ValueError, match="wpe.weight holds numbers up to 1e\\+06, too large for float16"):
+        model.save_pretrained(tmp_path, dtype="float16")
+    with pytest.raises(ValueError, match="weights are saved as"):
+        model.save_pretrained(tmp_path, dtype="int8")
+    assert not list(tmp_path.iterdir())
 
 
 def test_bfloat16_is_widened_by_hand(tmp_path):

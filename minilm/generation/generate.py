@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,9 @@ class GenerationMixin:
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
-        def train(self, mode: bool = True) -> Any: ...
+        def modules(self) -> Iterator[Any]: ...
+
+        def eval(self) -> Any: ...
 
     # --- what a model may override ---------------------------------------------------------------------------------
 
@@ -117,8 +119,8 @@ class GenerationMixin:
                 as there are positions (slower there: the cache is of no use).
             **options: the fields of `GenerationConfig`, over the configuration's values.
 
-        Rows that end early are filled with pad_token_id (or the first end token). Dropout is off while generating,
-        whatever mode the model is in.
+        Rows that end early are filled with pad_token_id (or the first end token). While generating the model is in
+        evaluation mode, so dropout is off; afterwards every layer is in the mode that it was in.
 
         Returns: an int64 array, or a `GenerateOutput` with return_dict_in_generate=True.
         Raises: `TypeError` for an unknown option, with the nearest known one; `ValueError` for values out of range,
@@ -152,8 +154,8 @@ class GenerationMixin:
             ),
             rng=np.random.default_rng(seed) if seed is not None else random.generator(),
         )
-        was_training = self.training
-        self.train(False)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
         try:
             if config.num_beams > 1:
                 if streamer is not None:
@@ -162,7 +164,8 @@ class GenerationMixin:
             else:
                 output = run.single(as_streamer(streamer))
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         return output if config.return_dict_in_generate else output.sequences
 
     def _generation_options(self, given: GenerationConfig | None, options: dict[str, Any]) -> GenerationConfig:

@@ -74,7 +74,8 @@ def as_ids(values: Any) -> np.ndarray:
             "(the tokenizer does both with padding=True)"
         ) from error
     if ids.dtype.kind not in "iu" and ids.size > 0:
-        raise TypeError(f"token ids should be integers, got {ids.dtype} ({type(values).__name__})")
+        hint = ": encode text with the model's tokenizer first" if ids.dtype.kind == "U" else ""
+        raise TypeError(f"token ids should be integers, got {ids.dtype} ({type(values).__name__}){hint}")
     return ids.astype(np.int64)
 
 

@@ -84,8 +84,8 @@ class PreTrainedModel(nn.Module):
         )
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The embedding table of the tokens."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which layer is its token embedding")
+        """The embedding table of the tokens: that of the headless model inside, which overrides this."""
+        return getattr(self, self.base_model_prefix).get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Linear | None:
         """The layer that turns hidden states into logits, None for a model without one."""
@@ -147,7 +147,7 @@ class PreTrainedModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: member.numpy() for name, member in self._members().items()}
         if dtype is not None:
-            arrays = {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in arrays.items()}
+            arrays = {name: _narrowed(name, array, dtype) for name, array in arrays.items()}
         stored = next((str(a.dtype) for a in arrays.values() if a.dtype.kind == "f"), None)
         write_weights(folder, arrays, max_shard_size)
         replace(self.config, architectures=(type(self).__name__,), dtype=stored).save_pretrained(folder)
@@ -268,6 +268,21 @@ def _special_tokens(generation: GenerationConfig, config: PretrainedConfig) -> G
     """The generation configuration with the special tokens that it leaves out taken from the model's."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return generation.updated(**{n: getattr(config, n) for n in names if getattr(generation, n) is None})
+
+
+def _narrowed(name: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """A floating array in another floating type. Raises `ValueError` where a number does not fit into it."""
+    if getattr(dtype, "__name__", str(dtype)) not in ("float16", "float32", "float64"):
+        raise ValueError(f"weights are saved as 'float16', 'float32' or 'float64', got dtype={dtype!r}")
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    if not np.array_equal(np.isfinite(narrow), np.isfinite(array)):
+        raise ValueError(
+            f"{name} holds numbers up to {np.abs(array).max():.3g}, too large for {dtype}: nothing was saved"
+        )
+    return narrow
 
 
 def _checked_dtype(dtype: Any) -> np.dtype:

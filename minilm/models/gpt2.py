@@ -253,9 +253,6 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
         if not config.tie_word_embeddings:
             self.init_weights(["lm_head.weight"])
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.transformer.wte
-
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
