@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-import minilm
-from minilm import hub
+from minilm import __version__, hub
 from minilm.data import TokenDataset
 from minilm.evaluation import NGramModel, perplexity
 from minilm.models import GPT2LMHeadModel
@@ -122,7 +121,7 @@ def _report(
         "about": "a GPT-2 of minilm's own, trained on the embedded corpus; see minilm.data.embedded_text",
         "rebuild": "python -m minilm.training.build_tiny_gpt",
         "python": platform.python_version(),
-        "minilm": minilm.__version__,
+        "minilm": __version__,
         "parameters": model.num_parameters(),
         "steps": step,
         "tokens_seen": step * loop.tokens // loop.step,
