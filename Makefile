@@ -17,7 +17,7 @@ LOG := $(VENV)/pip.log
 STAMP := $(VENV)/.installed
 PARITY := $(VENV)/.installed-parity-$(subst =,-,$(subst >,-,$(subst <,-,$(TORCH))))
 
-# One BLAS thread for each of pytest's workers: two pools on two cores wait for each other (benchmarks/LOG.md).
+# One BLAS thread for each of pytest's workers: two pools on two cores would wait for each other.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 RUN_PYTEST := $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --maxprocesses 4
 
