@@ -168,11 +168,10 @@ def cross_entropy(
     if reduction == "none":
         return losses.reshape(tuple(targets.shape))
     total = sum(losses)
-    return total if reduction == "sum" else total * _inverse(int(counted.sum()))
-
-
-def _inverse(count: int) -> float:
-    return 1 / count if count else float("nan")
+    count = int(counted.sum())
+    if reduction == "sum":
+        return total
+    return total / count if count else total + float("nan")  # as in PyTorch: the mean is NaN, its gradient zero
 
 
 def scaled_dot_product_attention(

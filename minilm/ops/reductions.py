@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minilm.ops.arithmetic import cast, pow
+from minilm.ops.arithmetic import cast
 from minilm.ops.axes import Axes, normalise, normalise_all, one_name
 from minilm.ops.indexing import gather
 from minilm.tensor import DEFAULT_DTYPE, Array, Tensor, apply, define
@@ -60,6 +60,21 @@ def var_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
     return (_expanded(grad, axes, keepdim) * centred * scale,)
 
 
+def std_forward(
+    x: Array, *, axes: tuple[int, ...], keepdim: bool, correction: int
+) -> tuple[Array, tuple[Any, ...]]:
+    variance, saved = var_forward(x, axes=axes, keepdim=keepdim, correction=correction)
+    out = np.sqrt(variance)
+    return out, (out, *saved)
+
+
+def std_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
+    """Zero where all numbers are equal: on that corner every slope from −1/√n to 1/√n would do."""
+    out, centred, axes, keepdim, divisor = saved
+    slope = np.where(out == 0, 0, grad / np.where(out == 0, 1, out)).astype(grad.dtype)
+    return (_expanded(slope, axes, keepdim) * centred * (1 / divisor if divisor > 0 else np.nan),)
+
+
 def amax_forward(x: Array, *, axes: tuple[int, ...], keepdim: bool) -> tuple[Array, tuple[Any, ...]]:
     out = np.max(x, axis=axes, keepdims=True)
     return (out if keepdim else np.squeeze(out, axis=axes)), (x, out, axes, keepdim)
@@ -90,7 +105,7 @@ def logsumexp_forward(x: Array, *, axes: tuple[int, ...], keepdim: bool) -> tupl
 
 def logsumexp_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
     x, out, axes, keepdim = saved
-    return (_expanded(grad, axes, keepdim) * np.exp(x - np.where(np.isinf(out), 0, out)),)
+    return (_expanded(grad, axes, keepdim) * np.exp(x - np.where(np.isneginf(out), 0, out)),)
 
 
 def cumsum_forward(x: Array, *, dim: int) -> tuple[Array, tuple[Any, ...]]:
@@ -105,6 +120,7 @@ def cumsum_backward(saved: tuple[Any, ...], grad: Array) -> tuple[Array]:
 SUM = define("sum", sum_forward, sum_backward)
 MEAN = define("mean", mean_forward, mean_backward)
 VAR = define("var", var_forward, var_backward)
+STD = define("std", std_forward, std_backward)
 AMAX = define("amax", amax_forward, extreme_backward)
 AMIN = define("amin", amin_forward, extreme_backward)
 LOGSUMEXP = define("logsumexp", logsumexp_forward, logsumexp_backward)
@@ -153,8 +169,9 @@ def std(
     axis: Axes = None,
     keepdims: bool = False,
 ) -> Tensor:
-    """The standard deviation, the square root of `var`."""
-    return pow(var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims), 0.5)
+    """The standard deviation, the square root of `var`; its gradient is zero where all numbers are equal."""
+    divisor_correction = (1 if unbiased else 0) if correction is None else correction
+    return _reduce(STD, x, dim, keepdim, axis, keepdims, correction=divisor_correction)
 
 
 def amax(x: Tensor, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
