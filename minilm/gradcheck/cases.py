@@ -284,7 +284,7 @@ INDEXING = [
     case(
         "scatter_add",
         "first axis, part of the source",
-        lambda o, x, y: x.scatter_add(0, o.tensor(np.array([[2, 0]])), y),
+        lambda o, x, y: o.scatter_add(x, 0, o.tensor(np.array([[2, 0]])), y),
         normal(3, 2),
         normal(2, 3),
     ),
