@@ -6,9 +6,6 @@
 //   cp_async_wait<N>()               waits until at most the N latest groups of this thread are still on their way
 //
 // A wait is for the thread's own copies: a __syncthreads() must follow before other threads read them.
-#ifdef MINILM_EMULATED
-#include "memory.h"
-#endif
 
 template <int BYTES>
 __device__ __forceinline__ void cp_async(void* to_shared, const void* from_global, int source_bytes = BYTES CALLER) {

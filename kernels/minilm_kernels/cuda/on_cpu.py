@@ -27,7 +27,9 @@ class EmulatedRuntime:
     def load(self, source: str | Path, options: tuple[str, ...] = ()) -> EmulatedModule:
         key = (str(source), tuple(options))
         if key not in self._modules:
-            self._modules[key] = EmulatedModule(compiler.assemble(source), options, self.order, self.seed)
+            self._modules[key] = EmulatedModule(
+                compiler.assemble(source), options, order=self.order, seed=self.seed, name=str(source)
+            )
         return self._modules[key]
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -17,9 +17,7 @@
 //   b, tf32      b[0] = (t, g)          b[1] = (t + 4, g)
 //   d, 16 x 8    d[0], d[1] = (g, 2t), (g, 2t + 1)             d[2], d[3] = (g + 8, 2t), (g + 8, 2t + 1)
 // (PTX manual, "Matrix Fragments for mma.m16n8k16" and "ldmatrix".)
-#ifdef MINILM_EMULATED
-#include "tensor_cores.h"
-#else
+#ifndef MINILM_EMULATED
 // The address as PTX wants it: within shared memory, 32 bits.
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));

@@ -1,6 +1,4 @@
 // CUDA's portable tensor-core interface, namespace nvcuda::wmma (sm_70; bfloat16 and tf32 from sm_80).
-#ifdef MINILM_EMULATED
-#include "wmma.h"
-#else
+#ifndef MINILM_EMULATED
 #include <mma.h>
 #endif

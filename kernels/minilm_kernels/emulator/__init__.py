@@ -2,5 +2,16 @@
 
 from minilm_kernels.emulator.errors import CompileError, EmulatorError, KernelError, LaunchError
 from minilm_kernels.emulator.module import EmulatedKernel, EmulatedModule
+from minilm_kernels.emulator.watching import Snapshot, Step, Trace
 
-__all__ = ["CompileError", "EmulatedKernel", "EmulatedModule", "EmulatorError", "KernelError", "LaunchError"]
+__all__ = [
+    "CompileError",
+    "EmulatedKernel",
+    "EmulatedModule",
+    "EmulatorError",
+    "KernelError",
+    "LaunchError",
+    "Snapshot",
+    "Step",
+    "Trace",
+]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,16 +16,29 @@ from pathlib import Path
 
 from minilm_kernels.cache import cache_folder
 from minilm_kernels.emulator.errors import CompileError
+from minilm_kernels.emulator.source import Parameter, Signature, rewrite_shared, signatures
 
 FOLDER = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-g1", "-fvisibility=hidden", "-ffp-contract=off")
+LIBRARY_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+
+# -ffp-contract=off: a·b + c is rounded twice on every machine, so that results are the same everywhere.
+# -g1: only the table that leads from an instruction to its line.
+_COMMON = ("-std=c++17", "-g1", "-fvisibility=hidden", "-ffp-contract=off", f"-I{FOLDER / 'include'}")
+_POSITION = () if sys.platform == "win32" else ("-fPIC",)
+_NATIVE = (*_COMMON, *_POSITION, "-O2")
+_KERNEL = (*_COMMON, *_POSITION, "-O1", "-Werror=frame-larger-than=65536")
+# A call in front of every load and store, which hooks.cpp answers; and checks of indices and alignment.
+_CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment,shift-exponent,integer-divide-by-zero")
 
 
-def find_compiler() -> str | None:
-    """The C++ compiler to use: what the environment variable CXX names, else g++, else clang++. None: there is none."""
+@functools.cache
+def find_compiler() -> tuple[str, ...] | None:
+    """The command of a C++ compiler: what CXX names, else g++, clang++, or the one in the package ziglang."""
     for name in (os.environ.get("CXX"), "g++", "clang++"):
         if name and (path := shutil.which(name)):
-            return path
+            return (path,)
+    if importlib.util.find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "c++")
     return None
 
 
@@ -31,31 +47,11 @@ def how_to_install_compiler() -> str:
     if sys.platform == "darwin":
         return "xcode-select --install"
     if sys.platform == "win32":
-        return "winget install MSYS2.MSYS2, then in its shell: pacman -S mingw-w64-ucrt-x86_64-gcc"
-    return "sudo apt install g++  (or your system's package of GCC or Clang)"
+        return "pip install ziglang"
+    return "sudo apt install g++ (or your system's package of GCC or Clang), or pip install ziglang"
 
 
-def _once(content: str, suffix: str, make: Callable[[Path], None]) -> Path:
-    """The file in the cache that belongs to `content`; `make(path)` writes it, to a private name, if it is new.
-
-    The rename at the end is atomic: two processes that build the same file at once both end with a whole one.
-    """
-    target = cache_folder("emulator") / (hashlib.sha256(content.encode()).hexdigest()[:24] + suffix)
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            made = Path(scratch) / target.name
-            make(made)
-            os.replace(made, target)
-    return target
-
-
-def _compile(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise CompileError(f"the host compiler refused the kernel\n{done.stderr.strip()}\n{' '.join(command)}")
-
-
-def _require_compiler() -> str:
+def _require_compiler() -> tuple[str, ...]:
     compiler = find_compiler()
     if compiler is None:
         raise CompileError(
@@ -64,27 +60,96 @@ def _require_compiler() -> str:
     return compiler
 
 
-def scheduler_object() -> Path:
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise CompileError(f"the C++ compiler {command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        raise CompileError(f"the C++ compiler refused the kernel:\n{done.stderr.strip()}\nThe command: {' '.join(command)}")
+    return done.stdout
+
+
+def _once(content: list[str], suffix: str, make: Callable[[Path], None]) -> Path:
+    """The file in the cache that belongs to `content`; `make(path)` writes it, to a private name, if it is new.
+
+    The rename at the end is atomic: two processes that build the same file at once both end with a whole one.
+    """
+    digest = hashlib.sha256("\0".join([platform.machine(), *content]).encode()).hexdigest()[:24]
+    target = cache_folder("emulator") / f"{digest}{suffix}"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            made = Path(scratch) / target.name
+            make(made)
+            try:
+                os.replace(made, target)
+            except PermissionError:  # Windows: another process has just loaded the same library from there
+                if not target.exists():
+                    raise
+    return target
+
+
+@functools.cache
+def _own_text() -> str:
+    """Everything that the emulator itself brings into a library."""
+    return "\0".join(p.read_text(encoding="utf-8") for p in sorted(FOLDER.rglob("*")) if p.suffix in (".cpp", ".h"))
+
+
+def emulator_object() -> Path:
     """The emulator's own half, compiled once for all kernels."""
     compiler = _require_compiler()
-    files = [FOLDER / "scheduler.cpp", *sorted((FOLDER / "include").glob("*.h"))]
-    content = "\n".join([compiler, *FLAGS, *(f.read_text() for f in files)])
 
     def make(path: Path) -> None:
-        _compile([compiler, *FLAGS, f"-I{FOLDER / 'include'}", "-c", str(files[0]), "-o", str(path)])
+        _run([*compiler, *_NATIVE, "-c", str(FOLDER / "emulator.cpp"), "-o", str(path)])
 
-    return _once(content, ".o", make)
+    return _once([*compiler, *_NATIVE, _own_text()], ".o", make)
 
 
-def shared_library(source: str, defines: tuple[str, ...] = ()) -> Path:
-    """The library made of an emulated source text (with its entry points) and the scheduler."""
-    compiler, scheduler = _require_compiler(), scheduler_object()
-    content = "\n".join([compiler, scheduler.name, *FLAGS, *defines, source])
+def shared_library(code: str, defines: tuple[str, ...], checked: bool, name: str) -> Path:
+    """The library made of one CUDA C++ text and the emulator.
+
+    Raises CompileError with the compiler's own message where the text is not valid.
+    """
+    wrong = [d for d in defines if not d.startswith("-D")]
+    if wrong:
+        raise CompileError(f"options of a kernel are -DNAME=value, not {' '.join(wrong)}")
+    compiler = _require_compiler()
+    flags = [*_KERNEL, *(_CHECKED if checked else ())]
 
     def make(path: Path) -> None:
-        text = path.with_suffix(".cpp")
-        text.write_text(source)
-        include = f"-I{FOLDER / 'include'}"
-        _compile([compiler, *FLAGS, *defines, include, "-shared", str(text), str(scheduler), "-o", str(path)])
+        raw, text, made = path.with_suffix(".cu.cpp"), path.with_suffix(".cpp"), path.with_suffix(".o")
+        raw.write_text(f'#line 1 "{name}"\n{code}', encoding="utf-8")
+        expanded = _run([*compiler, "-std=c++17", "-E", "-DMINILM_EMULATED=1", *defines, str(raw)])
+        found = signatures(expanded)
+        if not found:
+            raise CompileError('the text holds no kernel: expected `extern "C" __global__ void name(...)`')
+        text.write_text(f'#include "cuda_emulator.h"\n{rewrite_shared(expanded)}\n{_entry_points(found)}', encoding="utf-8")
+        _run([*compiler, *flags, "-c", str(text), "-o", str(made)])
+        _run([*compiler, "-shared", str(made), str(emulator_object()), "-o", str(path)])
 
-    return _once(content, ".so", make)
+    return _once([*compiler, *flags, *defines, name, code, _own_text()], LIBRARY_SUFFIX, make)
+
+
+def _entry_points(kernels: dict[str, Signature]) -> str:
+    lines = [
+        f'MINILM_ENTRY void minilm_entry_{name}(void** arguments) {{ emulator::call({name}, arguments); }}'
+        for name in kernels
+    ]
+    table = ";".join(
+        f"{s.name}:" + ",".join(f"{p.type}|{int(p.pointer)}|{int(p.const)}|{p.name}" for p in s.parameters)
+        for s in kernels.values()
+    )
+    return "\n".join([*lines, f'MINILM_ENTRY const char* minilm_kernels() {{ return "{table}"; }}', ""])
+
+
+def read_table(table: str) -> dict[str, Signature]:
+    """The kernels that a library says it holds."""
+    found = {}
+    for line in table.split(";"):
+        name, _, rest = line.partition(":")
+        parameters = []
+        for field in filter(None, rest.split(",")):
+            type_, pointer, const, parameter = field.split("|")
+            parameters.append(Parameter(type_, pointer == "1", const == "1", parameter))
+        found[name] = Signature(name, tuple(parameters))
+    return found

@@ -2,6 +2,7 @@
 #pragma once
 #include <math.h>
 
+#include "memory.h"
 #include "threads.h"
 #include "types.h"
 
@@ -59,7 +60,7 @@ template <class T> inline T __ldg(const T* address) { return *address; }
 template <class T> inline T __ldcg(const T* address) { return *address; }
 template <class T> inline T __ldcs(const T* address) { return *address; }
 template <class T> inline void __stcs(T* address, T value) { *address = value; }
-inline void __threadfence() {}
+inline void __threadfence() { emulator::fence(); }
 inline void __threadfence_block() {}
 
 // ------------------------------------------------------------------------------------- warp shuffles and votes
@@ -109,26 +110,26 @@ inline unsigned vote(const char* name, unsigned mask, bool predicate, Place plac
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, emulator::Place place = emulator::Place::here()) {
     emulator::check_width(width, place);
-    const int lane = emulator::self->lane;
+    const int lane = emulator::lane();
     return emulator::shuffle("__shfl_sync", mask, value, (lane & ~(width - 1)) | (source & (width - 1)), place);
 }
 template <class T>
 inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, emulator::Place place = emulator::Place::here()) {
     emulator::check_width(width, place);
-    const int lane = emulator::self->lane, source = lane ^ lanes;
+    const int lane = emulator::lane(), source = lane ^ lanes;
     // As the hardware bounds it: a partner in a later segment is out of reach, one in an earlier segment is not.
     return emulator::shuffle("__shfl_xor_sync", mask, value, source <= (lane | (width - 1)) ? source : lane, place);
 }
 template <class T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, emulator::Place place = emulator::Place::here()) {
     emulator::check_width(width, place);
-    const int lane = emulator::self->lane, source = lane + int(delta);
+    const int lane = emulator::lane(), source = lane + int(delta);
     return emulator::shuffle("__shfl_down_sync", mask, value, source <= (lane | (width - 1)) ? source : lane, place);
 }
 template <class T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, emulator::Place place = emulator::Place::here()) {
     emulator::check_width(width, place);
-    const int lane = emulator::self->lane, source = lane - int(delta);
+    const int lane = emulator::lane(), source = lane - int(delta);
     return emulator::shuffle("__shfl_up_sync", mask, value, source >= (lane & ~(width - 1)) ? source : lane, place);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate, emulator::Place place = emulator::Place::here()) {
@@ -144,25 +145,32 @@ inline unsigned __activemask() { return emulator::live_lanes(); }
 
 // ----------------------------------------------------------------------------------------------------- atomics
 namespace emulator {
-template <class T, class F> inline T atomically(T* address, F change) {
+template <class T, class F> MINILM_UNCHECKED T atomically(T* address, Place place, F change) {
+    begin_atomic(address, sizeof(T), place);
     const T old = *address;
     *address = change(old);
     breathe();
     return old;
 }
 }  // namespace emulator
-template <class T> inline T atomicAdd(T* address, T value) {
-    return emulator::atomically(address, [=](T old) { return T(old + value); });
-}
-template <class T> inline T atomicMax(T* address, T value) {
-    return emulator::atomically(address, [=](T old) { return old < value ? value : old; });
-}
-template <class T> inline T atomicMin(T* address, T value) {
-    return emulator::atomically(address, [=](T old) { return value < old ? value : old; });
-}
-template <class T> inline T atomicExch(T* address, T value) {
-    return emulator::atomically(address, [=](T) { return value; });
-}
-template <class T> inline T atomicCAS(T* address, T expected, T value) {
-    return emulator::atomically(address, [=](T old) { return old == expected ? value : old; });
+
+#define MINILM_ATOMIC(name, result)                                                                           \
+    template <class T, class U = T>                                                                           \
+    inline T name(T* address, U operand, emulator::Place place = emulator::Place::here()) {                   \
+        const T value = T(operand);                                                                           \
+        return emulator::atomically(address, place, [=](T old) { return T(result); });                        \
+    }
+MINILM_ATOMIC(atomicAdd, old + value)
+MINILM_ATOMIC(atomicSub, old - value)
+MINILM_ATOMIC(atomicMax, old < value ? value : old)
+MINILM_ATOMIC(atomicMin, value < old ? value : old)
+MINILM_ATOMIC(atomicExch, (void(old), value))
+MINILM_ATOMIC(atomicAnd, old & value)
+MINILM_ATOMIC(atomicOr, old | value)
+MINILM_ATOMIC(atomicXor, old ^ value)
+MINILM_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
+#undef MINILM_ATOMIC
+template <class T>
+inline T atomicCAS(T* address, T expected, T value, emulator::Place place = emulator::Place::here()) {
+    return emulator::atomically(address, place, [=](T old) { return old == expected ? value : old; });
 }

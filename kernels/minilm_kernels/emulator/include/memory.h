@@ -11,6 +11,12 @@ namespace emulator {
 void load(int lane, void* to, const void* from, size_t bytes, size_t alignment, Place place);
 void store(int lane, void* to, const void* from, size_t bytes, size_t alignment, Place place);
 
+// __threadfence: what the thread wrote can be handed to other blocks by an atomic.
+void fence();
+
+// Called before an atomic access of `bytes` bytes.
+void begin_atomic(void* address, size_t bytes, Place place);
+
 // cp.async: the copy lands, at the latest possible moment, when its thread waits for its group.
 void copy_async(void* shared, const void* global, int bytes, int source_bytes, Place place);
 void commit_copies();

@@ -23,7 +23,7 @@ struct LdmatrixOperands {
 // register j of lane l holds elements 2·(l % 4) and 2·(l % 4) + 1 of row l / 4, or of column l / 4 if transposed.
 template <int COUNT, bool TRANSPOSED> inline void emulate_ldmatrix(uint32_t* registers, const void* row, Place place) {
     LdmatrixOperands mine = {registers, row, place};
-    warp_together("ldmatrix", 0xffffffffu, &mine, [](void** operands, unsigned) MINILM_UNCHECKED {
+    warp_together("ldmatrix", 0xffffffffu, &mine, [](void** operands, unsigned) {
         const Place place = static_cast<LdmatrixOperands*>(operands[__builtin_ctz(live_lanes())])->place;
         require_whole_warp("ldmatrix", operands, place);
         for (int j = 0; j < COUNT; ++j) {
@@ -64,7 +64,7 @@ template <> struct Packed<Tf32> {
 // d (16 × 8) += a (16 × K) · b (K × 8), all three spread over the registers of the warp.
 template <class T, int K> inline void emulate_mma_m16n8(float* d, const uint32_t* a, const uint32_t* b, Place place) {
     MmaOperands mine = {d, a, b, place};
-    warp_together("mma.sync", 0xffffffffu, &mine, [](void** operands, unsigned) MINILM_UNCHECKED {
+    warp_together("mma.sync", 0xffffffffu, &mine, [](void** operands, unsigned) {
         using P = Packed<T>;
         constexpr int WIDTH = P::PER_REGISTER, STEP = 4 * WIDTH;  // the columns that one register of four lanes covers
         require_whole_warp("mma.sync", operands, static_cast<MmaOperands*>(operands[__builtin_ctz(live_lanes())])->place);

@@ -44,20 +44,20 @@ namespace emulator {
 void check_wmma(const void* address, size_t element_bytes, unsigned ld, Place place);
 
 template <class F, class T>
-MINILM_UNCHECKED void wmma_load(F& f, const T* p, unsigned ld, bool by_column, Place place) {
+inline void wmma_load(F& f, const T* p, unsigned ld, bool by_column, Place place) {
     check_wmma(p, sizeof(T), ld, place);
     for (int i = 0; i < F::num_elements; ++i) {
-        const int e = self->lane * F::num_elements + i, row = e / F::COLUMNS, column = e % F::COLUMNS;
-        load(self->lane, &f.x[i], by_column ? p + size_t(column) * ld + row : p + size_t(row) * ld + column, sizeof(T),
+        const int e = lane() * F::num_elements + i, row = e / F::COLUMNS, column = e % F::COLUMNS;
+        load(lane(), &f.x[i], by_column ? p + size_t(column) * ld + row : p + size_t(row) * ld + column, sizeof(T),
              sizeof(T), place);
     }
 }
 template <class F, class T>
-MINILM_UNCHECKED void wmma_store(T* p, const F& f, unsigned ld, bool by_column, Place place) {
+inline void wmma_store(T* p, const F& f, unsigned ld, bool by_column, Place place) {
     check_wmma(p, sizeof(T), ld, place);
     for (int i = 0; i < F::num_elements; ++i) {
-        const int e = self->lane * F::num_elements + i, row = e / F::COLUMNS, column = e % F::COLUMNS;
-        store(self->lane, by_column ? p + size_t(column) * ld + row : p + size_t(row) * ld + column, &f.x[i], sizeof(T),
+        const int e = lane() * F::num_elements + i, row = e / F::COLUMNS, column = e % F::COLUMNS;
+        store(lane(), by_column ? p + size_t(column) * ld + row : p + size_t(row) * ld + column, &f.x[i], sizeof(T),
               sizeof(T), place);
     }
 }
@@ -66,7 +66,7 @@ inline void wmma_together(const char* name, Place place) {
         const char* name;
         Place place;
     } mine = {name, place};
-    warp_together(name, 0xffffffffu, &mine, [](void** operands, unsigned) MINILM_UNCHECKED {
+    warp_together(name, 0xffffffffu, &mine, [](void** operands, unsigned) {
         const Operands& any = *static_cast<Operands*>(operands[__builtin_ctz(live_lanes())]);
         require_whole_warp(any.name, operands, any.place);
     }, place);
@@ -116,7 +116,7 @@ inline void mma_sync(fragment<accumulator, M, N, K, TD>& d, const fragment<matri
     using D = fragment<accumulator, M, N, K, TD>;
     using Operands = emulator::WmmaOperands<D, A, B, C>;
     Operands mine = {&d, &a, &b, &c, place};
-    emulator::warp_together("mma_sync", 0xffffffffu, &mine, [](void** operands, unsigned) MINILM_UNCHECKED {
+    emulator::warp_together("mma_sync", 0xffffffffu, &mine, [](void** operands, unsigned) {
         const emulator::Place place = static_cast<Operands*>(operands[__builtin_ctz(emulator::live_lanes())])->place;
         emulator::require_whole_warp("mma_sync", operands, place);
         float a[M][K], b[K][N];

@@ -1,0 +1,227 @@
+// Who touched which byte when, and whether two who touched it had met in between.
+//
+// Two accesses to the same place, of which at least one writes, are a race unless something orders them. What orders:
+//
+//   __syncthreads            everything before it, by all threads of the block. It opens a new epoch; an access of an
+//                            earlier epoch is always ordered.
+//   __syncwarp, mbarriers    what those threads did before that meet there. Within an epoch each thread keeps a vector
+//                            clock: known[u] = the time up to which it has seen the work of thread u (Lamport 1978,
+//                            Mattern 1989). An access by u at time s is ordered for t when known_t[u] >= s.
+//   the end of a launch      everything.
+//
+// Blocks of one launch are never ordered among each other, except where a block takes part in an atomic after
+// __threadfence() of earlier ones. Atomic accesses do not race with each other.
+//
+// Each cell of memory remembers its last write and two readers (the first, and the latest other one): enough to find
+// a race in some order of threads, as in FastTrack (Flanagan & Freund 2009), without a list of all readers.
+#include <stdlib.h>
+
+#include <new>
+
+#include "state.h"
+
+namespace emulator {
+
+namespace {
+
+constexpr uint16_t ATOMIC = 1, IN_FLIGHT = 2;
+
+struct Mark {
+    uint32_t epoch, time;
+    Site site;
+    uint16_t thread, flags;
+};
+struct Cell {
+    Mark write, reads[2];
+};
+
+uint32_t epoch = 1, block_epoch = 1, launch_epoch = 1;
+std::vector<uint32_t> first_epochs;  // of the blocks of this launch
+bool earlier_blocks_seen;
+struct HandOver {
+    const void* address;
+    unsigned long long block;
+};
+std::vector<HandOver> hand_overs;
+
+// A row of clocks is valid in the epoch in which it was filled; before, nothing is known.
+bool knows(const Thread& t, unsigned other, uint32_t time) {
+    return t.clock_epoch == epoch && t.known[other] >= time;
+}
+
+std::vector<uint32_t>& clocks(Thread& t) {
+    if (t.clock_epoch != epoch) {
+        t.known.assign(threads.size(), 0);
+        t.clock_epoch = epoch;
+        t.time = 1;
+    }
+    return t.known;
+}
+
+bool ordered(const Mark& mark, const Thread& actor, bool shared) {
+    if (mark.epoch == epoch) return mark.thread == actor.number || knows(actor, mark.thread, mark.time);
+    return shared || mark.epoch >= block_epoch || mark.epoch < launch_epoch || earlier_blocks_seen;
+}
+
+dim3 index_of(unsigned number) {
+    const dim3 b = visible.block;
+    return dim3(number % b.x, number / b.x % b.y, number / (b.x * b.y));
+}
+
+[[noreturn]] void fail_race(const Mark& mark, bool wrote, Mode mode, Thread& actor, Site site, const void* address,
+                            bool shared) {
+    self = &actor;
+    const dim3 other = index_of(mark.thread);
+    const char* now = mode == Mode::read ? "reads" : mode == Mode::atomic ? "changes" : "writes";
+    const Described what = describe(address);
+    if (mark.epoch < block_epoch) {
+        size_t block = 0;
+        while (block + 1 < first_epochs.size() && first_epochs[block + 1] <= mark.epoch) ++block;
+        const dim3 g = visible.grid;
+        fail_at("race between blocks", site, mark.site,
+                "blocks run in any order: use atomics, or give each block its own output and add up in a second kernel",
+                "the thread %s %s, which block (%zu, %zu, %zu) %s at {other}", now, what.text, block % g.x,
+                block / g.x % g.y, block / (size_t(g.x) * g.y), wrote ? "wrote" : "read");
+    }
+    const bool same_warp = int(mark.thread) / WARP == actor.warp;
+    fail_at("race", site, mark.site,
+            mark.flags & ATOMIC || mode == Mode::atomic
+                ? "let a __syncthreads() stand between the atomic accesses and the others"
+                : shared && same_warp ? "put __syncwarp() or __syncthreads() between the two"
+                                      : "put __syncthreads() between the two",
+            "the thread %s %s, which thread (%u, %u, %u) %s at {other}, with no barrier in between", now, what.text,
+            other.x, other.y, other.z, wrote ? "wrote" : "read");
+}
+
+}  // namespace
+
+struct Shadow {
+    Cell* cells;
+    size_t bytes, granule;  // bytes of memory for each cell: 4, until something smaller is touched
+    bool shared;
+};
+
+Shadow* new_shadow(size_t bytes, size_t granule, bool shared) {
+    granule = granule >= 4 ? 4 : granule == 2 ? 2 : 1;
+    // calloc takes memory from the system only for the cells that are touched
+    Cell* cells = static_cast<Cell*>(calloc(bytes / granule + 1, sizeof(Cell)));
+    if (!cells) fail_at("out of memory", 0, 0, "run without the check for races", "no memory to watch %zu bytes", bytes);
+    return new Shadow{cells, bytes, granule, shared};
+}
+
+void delete_shadow(Shadow* shadow) {
+    if (!shadow) return;
+    free(shadow->cells);
+    delete shadow;
+}
+
+namespace {
+
+void refine(Shadow& shadow, size_t granule) {
+    Shadow* finer = new_shadow(shadow.bytes, granule, shadow.shared);
+    for (size_t i = 0; i * granule < shadow.bytes; ++i) finer->cells[i] = shadow.cells[i * granule / shadow.granule];
+    free(shadow.cells);
+    shadow.cells = finer->cells;
+    shadow.granule = granule;
+    delete finer;
+}
+
+}  // namespace
+
+void touch(Shadow& shadow, size_t offset, size_t bytes, Mode mode, Thread& actor, Site site, const void* address) {
+    if (const size_t ragged = (offset | bytes) & (shadow.granule - 1)) refine(shadow, ragged & 1 ? 1 : 2);
+    clocks(actor);
+    const Mark mark = {epoch, actor.time, site, uint16_t(actor.number), uint16_t(mode == Mode::atomic ? ATOMIC : 0)};
+    const bool races = options.checks & RACES;
+    for (size_t i = offset / shadow.granule; i * shadow.granule < offset + bytes; ++i) {
+        Cell& cell = shadow.cells[i];
+        const Mark& wrote = cell.write;
+        if (mode == Mode::copy_lands) {
+            if (wrote.epoch >= block_epoch && wrote.thread == actor.number) cell.write = mark;
+            continue;
+        }
+        if (wrote.flags & IN_FLIGHT && wrote.epoch >= block_epoch) {
+            self = &actor;
+            fail_at("asynchronous copy in flight", site, wrote.site,
+                    "cp_async_commit() and cp_async_wait<N>() by the thread that copies, then __syncthreads()",
+                    "the thread %s %s, to which thread (%u, %u, %u) is still copying, {other}",
+                    mode == Mode::read ? "reads" : "writes", describe(address).text, index_of(wrote.thread).x,
+                    index_of(wrote.thread).y, index_of(wrote.thread).z);
+        }
+        const bool both_atomic = mode == Mode::atomic && wrote.flags & ATOMIC;
+        if (races && wrote.epoch && !both_atomic && !ordered(wrote, actor, shadow.shared))
+            fail_race(wrote, true, mode, actor, site, address, shadow.shared);
+        if (mode == Mode::read || mode == Mode::atomic) {
+            if (shadow.shared && wrote.epoch < block_epoch && options.checks & UNINITIALISED) {
+                self = &actor;
+                fail_at("uninitialised shared memory", site, 0, "write it first, and let a barrier stand in between",
+                        "the thread reads %s, to which no thread of this block has written", describe(address).text);
+            }
+        }
+        if (mode == Mode::read) {
+            Mark& first = cell.reads[0];
+            if (first.thread == actor.number || first.epoch == 0 || ordered(first, actor, shadow.shared)) first = mark;
+            else cell.reads[1] = mark;
+            continue;
+        }
+        for (const Mark& read : cell.reads)
+            if (races && read.epoch && !ordered(read, actor, shadow.shared)) fail_race(read, false, mode, actor, site, address, shadow.shared);
+        cell.write = mark;
+        if (mode == Mode::copy_begins) cell.write.flags |= IN_FLIGHT;
+    }
+}
+
+void begin_launch_clocks() {
+    launch_epoch = ++epoch;
+    first_epochs.clear();
+    hand_overs.clear();
+}
+
+void begin_block_clocks() {
+    block_epoch = ++epoch;
+    first_epochs.push_back(epoch);
+    earlier_blocks_seen = false;
+    for (Thread* t : threads) t->clock_epoch = 0, t->fenced = false;
+}
+
+void block_has_met() { ++epoch; }
+
+void have_met(Thread* const* those, int count) {
+    std::vector<uint32_t> all(threads.size(), 0);
+    for (int i = 0; i < count; ++i) {
+        const std::vector<uint32_t>& known = clocks(*those[i]);
+        for (size_t u = 0; u < all.size(); ++u) all[u] = all[u] > known[u] ? all[u] : known[u];
+    }
+    for (int i = 0; i < count; ++i) all[size_t(those[i]->number)] = those[i]->time;
+    for (int i = 0; i < count; ++i) {
+        those[i]->known = all;
+        ++those[i]->time;
+    }
+}
+
+void release_to(Knowledge& knowledge, Thread& giver) {
+    const std::vector<uint32_t>& known = clocks(giver);
+    if (knowledge.epoch != epoch) knowledge.known.assign(threads.size(), 0), knowledge.epoch = epoch;
+    for (size_t u = 0; u < known.size(); ++u)
+        if (known[u] > knowledge.known[u]) knowledge.known[u] = known[u];
+    knowledge.known[size_t(giver.number)] = giver.time++;
+}
+
+void acquire_from(const Knowledge& knowledge, Thread& taker) {
+    if (knowledge.epoch != epoch) return;  // handed over before the last __syncthreads: known by all
+    std::vector<uint32_t>& known = clocks(taker);
+    for (size_t u = 0; u < known.size(); ++u)
+        if (knowledge.known[u] > known[u]) known[u] = knowledge.known[u];
+}
+
+// The pattern of "the last block adds up": every block writes, calls __threadfence(), then counts itself with an
+// atomic. A block that counts itself at a place where earlier blocks did so knows of their work.
+void atomic_between_blocks(const void* address, Thread& actor) {
+    for (const HandOver& h : hand_overs)
+        if (h.address == address && h.block != block_count) earlier_blocks_seen = true;
+    if (actor.fenced) hand_overs.push_back({address, block_count});
+}
+
+void fence() { current().fenced = true; }
+
+}  // namespace emulator
