@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from minilm.viz.style import DIVERGING, SEQUENTIAL, subplots
 
 MOST_NUMBERS = 10  # columns up to which every cell can hold its number
-HEADROOM = 1.6  # by which a scale ends beyond the largest value: less ink, and numbers stay easy to read
+HEADROOM = 1.5  # a scale ends that much beyond the largest value: less ink, and numbers are easy to read
 HIDDEN: dict[str, Any] = {"facecolor": "#eeeeee", "edgecolor": "#a8a8a8", "hatch": "////", "linewidth": 0}
 
 
