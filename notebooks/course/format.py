@@ -29,9 +29,11 @@ def faults(path: Path, notebook: NotebookNode | None = None) -> list[str]:
     if not notebook.cells or not notebook.cells[0].source.startswith("# "):
         found.append("the first cell is not a '# Title'")
     found += _run_time_faults(path, notebook)
-    for number, cell in enumerate(notebook.cells, start=1):
-        found += [f"cell {number}: {fault}" for fault in _cell_faults(cell)]
-    return found
+    numbered = list(enumerate(notebook.cells, start=1))
+    idle = [number for number, cell in numbered if cell.cell_type == "code" and cell.execution_count is None]
+    if idle:
+        found.append(f"{len(idle)} cells were never executed, the first is cell {idle[0]}")
+    return found + [f"cell {number}: {fault}" for number, cell in numbered for fault in _cell_faults(cell)]
 
 
 def _run_time_faults(path: Path, notebook: NotebookNode) -> list[str]:
@@ -54,8 +56,6 @@ def _cell_faults(cell: NotebookNode) -> list[str]:
     found = [f"unknown tag {tag!r}" for tag in cell.metadata.get("tags", []) if not _known(tag)]
     if cell.cell_type != "code":
         return found
-    if cell.source.strip() and cell.execution_count is None:
-        found.append("was never executed")
     for output in cell.outputs:
         if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
             found.append(f"stores an error: {output.ename}")
