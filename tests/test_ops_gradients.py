@@ -32,21 +32,48 @@ def test_gradient(case):
             assert result.passed and result.relative_error < 1e-6, f"{layout}:\n{result}"
 
 
+def inputs_reached(case: Case) -> set[tuple[str, int]]:
+    """(operation, input) for each gradient that the backward pass of a case goes through."""
+    _, outputs = built(case)
+    waiting = [out._node for out in outputs if out._node is not None]
+    seen, reached = set(waiting), set()
+    while waiting:
+        node = waiting.pop()
+        reached |= {(node.operation.name, i) for i, source in enumerate(node.inputs) if source is not None}
+        new = {source for source in node.inputs if isinstance(source, Node)} - seen
+        seen |= new
+        waiting.extend(new)
+    return reached
+
+
 def test_the_table_covers_every_operation():
     """An operation that no case goes through is an operation whose gradient nobody checked."""
-    reached = set()
-    for case in CASES:
-        _, outputs = built(case)
-        waiting = [out._node for out in outputs if out._node is not None]
-        seen = set(waiting)
-        while waiting:
-            node = waiting.pop()
-            reached.add(node.operation.name)
-            new = {source for source in node.inputs if isinstance(source, Node)} - seen
-            seen |= new
-            waiting.extend(new)
+    reached = {operation for case in CASES for operation, _ in inputs_reached(case)}
     missing = set(OPERATIONS) - reached
     assert not missing, f"add cases to minilm/gradcheck/cases.py for: {', '.join(sorted(missing))}"
+
+
+def test_an_error_of_a_thousandth_in_any_operation_is_caught():
+    """Each gradient of each operation in turn is made 0.1 % too large: the table must notice every time."""
+    through: dict[tuple[str, int], list[Case]] = {}
+    for case in CASES:
+        for place in inputs_reached(case):
+            through.setdefault(place, []).append(case)
+    assert len(through) > len(OPERATIONS)
+    for (name, i), cases in through.items():
+        operation = OPERATIONS[name]
+        honest = operation.backward
+
+        def wrong(*arguments, honest=honest, i=i):
+            grads = honest(*arguments)
+            return (*grads[:i], None if grads[i] is None else 1.001 * grads[i], *grads[i + 1 :])
+
+        object.__setattr__(operation, "backward", wrong)
+        try:
+            own_first = sorted(cases, key=lambda case: case.operation != name)
+            assert not all(check_case(case).passed for case in own_first), f"gradient {i} of {name}"
+        finally:
+            object.__setattr__(operation, "backward", honest)
 
 
 def test_the_table_looks_where_gradients_go_wrong():

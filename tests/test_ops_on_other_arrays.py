@@ -20,6 +20,13 @@ from minilm.gradcheck.cases import Operations, all_cases
 CASES = [case for case in all_cases() if case.operation != "to_device"]  # which is the one to leave the GPU
 
 
+@pytest.fixture(autouse=True)
+def reference_kernels():
+    """Of the kernels, the reference is the one that runs on any array."""
+    with minilm.kernels.use("numpy"):
+        yield
+
+
 class _Device:
     id = 0
 
