@@ -6,6 +6,7 @@ import ast
 import configparser
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -313,6 +314,45 @@ def test_files_a_project_needs() -> None:
     for name in ("README.md", "LICENSE", "CONTRIBUTING.md", "Makefile", "benchmarks/LOG.md", ".ci/run"):
         assert (ROOT / name).is_file(), f"{name} is missing"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100, ".ci/run is not executable"
+
+
+# --- the Makefile ----------------------------------------------------------------------------------------------------
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if sys.platform == "win32" or shutil.which("make") is None:
+        pytest.skip("there is no make")
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_make_lists_its_commands() -> None:
+    listed = set(re.findall(r"^  make ([a-z-]+)", make().stdout, re.MULTILINE))
+    assert listed == {
+        "help", "setup", "tutorial", "lab", "test", "test-slow", "test-gpu", "parity", "bench", "lint", "clean",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "has_venv", "sentence"),
+    [
+        ("3.9", True, "needs Python 3.11, 3.12 or 3.13"),
+        ("3.14", True, "needs Python 3.11, 3.12 or 3.13"),
+        ("3.12", False, "sudo apt install python3.12-venv"),
+        (None, True, "is not one"),
+    ],
+)
+def test_make_says_what_is_missing(tmp_path: Path, version: str | None, has_venv: bool, sentence: str) -> None:
+    """A Python that is too old, too new, without venv or not there at all ends `make setup` with what to do."""
+    python = tmp_path / "python"
+    if version is not None:
+        python.write_text(f"""#!/bin/sh
+case "$2" in *version_info*) echo {version};; *ensurepip*) exit {int(not has_venv)};; esac
+""")
+        python.chmod(0o755)
+    result = make("setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+    assert result.returncode != 0
+    assert sentence in result.stderr
+    assert not (tmp_path / "venv").exists()
 
 
 # --- nothing of one machine ------------------------------------------------------------------------------------------
