@@ -1,7 +1,7 @@
 """A GPT over the letters of Tiny Shakespeare, beside published and counted numbers.
 
-    python benchmarks/char_shakespeare.py FOLDER                     nanoGPT's setting for a CPU
-    python benchmarks/char_shakespeare.py FOLDER --setting best      a setting of ours
+    python -m benchmarks.char_shakespeare FOLDER                  nanoGPT's setting for a CPU
+    python -m benchmarks.char_shakespeare FOLDER --setting best      a setting of ours
 
 Three losses, in nats per letter. `sampled` is nanoGPT's: the mean over 20 random batches of the validation
 part. `blocks` covers that part whole, in windows side by side: every letter once, with 0 to T - 1 letters of
@@ -16,10 +16,8 @@ import statistics
 import time
 from typing import Any
 
-import ngram
-import record
-
 import minilm
+from benchmarks import ngram, record
 from minilm.data import RandomWindows
 from minilm.evaluation import perplexity
 from minilm.models import GPT2Config, GPT2LMHeadModel
@@ -118,7 +116,7 @@ def main() -> None:
     text = record.shakespeare(options.folder)
     if text is None:
         return
-    setting = SETTINGS[options.setting]
+    here, setting = record.environment(), SETTINGS[options.setting]
     runs = [train(text, setting, seed, options.run) for seed in options.seeds]
     grams = {
         f"{order}-gram": loss
@@ -147,6 +145,7 @@ def main() -> None:
             "runs": runs,
             "beside": beside,
         },
+        here,
     )
 
 

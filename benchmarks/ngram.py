@@ -1,6 +1,6 @@
 """Interpolated n-grams over the letters of Tiny Shakespeare: what counting alone achieves.
 
-    python benchmarks/ngram.py FOLDER        or with MINILM_DATA=FOLDER
+    python -m benchmarks.ngram FOLDER     or with MINILM_DATA=FOLDER
 
 The split is nanoGPT's: the first 90 % of the letters to learn from, the rest to predict. Every letter of the
 validation part is scored with all the context an n-gram takes. Two smoothings: absolute discounting with
@@ -14,8 +14,8 @@ import argparse
 import time
 
 import numpy as np
-import record
 
+from benchmarks import record
 from minilm.evaluation import NGramModel
 from minilm.tokenizers import CharTokenizer
 
@@ -53,12 +53,12 @@ def main() -> None:
     text = record.shakespeare(options.folder)
     if text is None:
         return
-    started = time.perf_counter()
+    here, started = record.environment(), time.perf_counter()
     table = {name: scores(text, range(1, options.longest + 1), **s) for name, s in SMOOTHINGS.items()}
     print(f"{'n':>3}" + "".join(f"{name:>34}" for name in table))
     for order in range(1, options.longest + 1):
         print(f"{order:>3}" + "".join(f"{column[str(order)]:>34.4f}" for column in table.values()))
-    record.write("ngram", {"loss": table, "seconds": round(time.perf_counter() - started, 1)})
+    record.write("ngram", {"loss": table, "seconds": round(time.perf_counter() - started, 1)}, here)
 
 
 if __name__ == "__main__":

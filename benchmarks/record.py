@@ -51,11 +51,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(name: str, result: dict[str, Any]) -> Path:
-    """Write a result to `benchmarks/results/<name>.json` and return its path."""
+def write(name: str, result: dict[str, Any], measured_in: dict[str, Any]) -> Path:
+    """Write a result to `benchmarks/results/<name>.json` and return its path.
+
+    `measured_in` is the `environment()` taken when the program began: by the end of a long run the files may
+    have changed under it, and another commit may stand there.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    text = json.dumps({"environment": environment(), **result}, indent=1) + "\n"
+    text = json.dumps({"environment": measured_in, **result}, indent=1) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
     print(f"written {path.relative_to(Path(__file__).parents[1])}", file=sys.stderr)
     return path

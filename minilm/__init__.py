@@ -27,6 +27,8 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "randperm", "scatter_add", "sigmoid", "sin", "softmax", "split", "sqrt", "stack", "std", "sum", "tanh", "tril",
         "triu", "var", "where", "zeros", "zeros_like",
     ),
+    "minilm.viz": ("viz",),
+    "minilm.exercises": ("exercises",),
     "minilm.draw": ("draw", "draw_text"),
     "minilm.gradcheck": ("gradcheck", "gradcheck_module"),
     "minilm.nn": ("nn", "Module", "Parameter"),
