@@ -20,14 +20,26 @@ from minilm_kernels.emulator.source import Parameter, Signature
 ALIGNMENT = 256  # of cudaMalloc
 _GUARD = 1 << 16
 
-_UNSIGNED = {"unsigned": "u4", "unsigned int": "u4", "uint32_t": "u4", "uint64_t": "u8", "size_t": "u8"}
-_INTEGERS = {"int": "i4", "int32_t": "i4", "int64_t": "i8", "long long": "i8", "short": "i2", "int16_t": "i2"}
-_BYTES = {"char": "i1", "signed char": "i1", "int8_t": "i1", "unsigned char": "u1 ?", "uint8_t": "u1 b1", "bool": "? u1"}
-_SMALL = {"unsigned long long": "u8", "unsigned short": "u2", "uint16_t": "u2", "long long int": "i8"}
-_FLOATS = {"float": "f4", "float2": "f4", "float4": "f4", "double": "f8", "half": "f2", "__half": "f2", "half2": "f2"}
-_BFLOAT16 = dict.fromkeys(("bfloat16", "__nv_bfloat16", "__nv_bfloat162"), "u2 bfloat16")
-# What a C++ type takes: NumPy dtype codes. A type that is not in the table (void, a struct) takes anything.
-_DTYPES = _UNSIGNED | _INTEGERS | _BYTES | _SMALL | _FLOATS | _BFLOAT16
+# What a C++ type takes: NumPy dtypes. A type that is not in the table (void, a struct) takes anything.
+_NAMES = {
+    "float32": "float float2 float4",
+    "float64": "double double2",
+    "float16": "half __half half2 __half2",
+    "uint16 bfloat16": "bfloat16 __nv_bfloat16 __nv_bfloat162",
+    "int8": "char|signed char|int8_t",
+    "uint8 bool": "unsigned char|uint8_t|bool",
+    "int16": "short|int16_t",
+    "uint16": "unsigned short|uint16_t",
+    "int32": "int|int32_t",
+    "uint32": "unsigned|unsigned int|uint32_t",
+    "int64": "long long|long long int|int64_t",
+    "uint64": "unsigned long long|unsigned long long int|uint64_t|size_t",
+}
+_DTYPES = {
+    type_: dtypes.split()
+    for dtypes, types in _NAMES.items()
+    for type_ in (types.split("|") if "|" in types else types.split())
+}
 
 
 class Array(ctypes.Structure):
@@ -53,8 +65,9 @@ class _Segment:
     address: int = 0
 
     @property
-    def written(self) -> bool:
-        return any(not p.const for p, _ in self.members)
+    def writable(self) -> bool:
+        outputs = [a for p, a in self.members if not p.const]
+        return bool(outputs) and all(a.flags.writeable for a in outputs)
 
 
 class Arguments:
@@ -80,10 +93,8 @@ class Arguments:
             self._lay_out(segment)
             names = ", ".join(p.name for p, _ in segment.members)
             element = min(a.itemsize for _, a in segment.members)
-            may_write = all(a.flags.writeable for p, a in segment.members if not p.const)
-            records.append(
-                Array(segment.address, segment.end - segment.start, element, names.encode(), segment.written and may_write)
-            )
+            size = segment.end - segment.start
+            records.append(Array(segment.address, size, element, names.encode(), segment.writable))
         for value, parameter, argument in zip(self._values, parameters, args, strict=True):
             if parameter.pointer and argument is not None and argument.nbytes:
                 start = argument.ctypes.data
@@ -107,7 +118,7 @@ class Arguments:
     def copy_back(self) -> None:
         """Write what the kernel wrote into the caller's arrays."""
         for segment in self._segments:
-            if segment.written and all(a.flags.writeable for p, a in segment.members if not p.const):
+            if segment.writable:
                 ctypes.memmove(segment.start, segment.address, segment.end - segment.start)
 
 
@@ -130,13 +141,11 @@ def _segments(members: list[tuple[Parameter, np.ndarray]]) -> list[_Segment]:
 
 
 def _takes(type_: str, dtype: np.dtype) -> bool:
-    allowed = _DTYPES.get(type_)
-    return allowed is None or any(dtype.name == a if a == "bfloat16" else dtype == np.dtype(a) for a in allowed.split())
+    return type_ not in _DTYPES or dtype.name in _DTYPES[type_]
 
 
 def _expected(type_: str) -> str:
-    names = (a if a == "bfloat16" else np.dtype(a).name for a in _DTYPES[type_].split())
-    return " or ".join(names)
+    return " or ".join(_DTYPES[type_])
 
 
 def _pointer(kernel: str, parameter: Parameter, argument: Any) -> Any:

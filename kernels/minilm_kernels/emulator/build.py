@@ -23,7 +23,7 @@ LIBRARY_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 # -ffp-contract=off: a·b + c is rounded twice on every machine, so that results are the same everywhere.
 # -g1: only the table that leads from an instruction to its line.
-_COMMON = ("-std=c++17", "-g1", "-fvisibility=hidden", "-ffp-contract=off", f"-I{FOLDER / 'include'}")
+_COMMON = ("-std=c++17", "-g1", "-gdwarf-4", "-fvisibility=hidden", "-ffp-contract=off", f"-I{FOLDER / 'include'}")
 _POSITION = () if sys.platform == "win32" else ("-fPIC",)
 _NATIVE = (*_COMMON, *_POSITION, "-O2")
 _KERNEL = (*_COMMON, *_POSITION, "-O1", "-Werror=frame-larger-than=65536")
@@ -66,7 +66,9 @@ def _run(command: list[str]) -> str:
     except OSError as error:
         raise CompileError(f"the C++ compiler {command[0]} cannot be run: {error}") from error
     if done.returncode:
-        raise CompileError(f"the C++ compiler refused the kernel:\n{done.stderr.strip()}\nThe command: {' '.join(command)}")
+        raise CompileError(
+            f"the C++ compiler refused the kernel:\n{done.stderr.strip()}\nThe command: {' '.join(command)}"
+        )
     return done.stdout
 
 
@@ -123,7 +125,8 @@ def shared_library(code: str, defines: tuple[str, ...], checked: bool, name: str
         found = signatures(expanded)
         if not found:
             raise CompileError('the text holds no kernel: expected `extern "C" __global__ void name(...)`')
-        text.write_text(f'#include "cuda_emulator.h"\n{rewrite_shared(expanded)}\n{_entry_points(found)}', encoding="utf-8")
+        whole = f'#include "cuda_emulator.h"\n{rewrite_shared(expanded)}\n{_entry_points(found)}'
+        text.write_text(whole, encoding="utf-8")
         _run([*compiler, *flags, "-c", str(text), "-o", str(made)])
         _run([*compiler, "-shared", str(made), str(emulator_object()), "-o", str(path)])
 
@@ -132,7 +135,7 @@ def shared_library(code: str, defines: tuple[str, ...], checked: bool, name: str
 
 def _entry_points(kernels: dict[str, Signature]) -> str:
     lines = [
-        f'MINILM_ENTRY void minilm_entry_{name}(void** arguments) {{ emulator::call({name}, arguments); }}'
+        f"MINILM_ENTRY void minilm_entry_{name}(void** arguments) {{ emulator::call({name}, arguments); }}"
         for name in kernels
     ]
     table = ";".join(

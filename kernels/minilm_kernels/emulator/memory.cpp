@@ -88,7 +88,7 @@ int variable_at(size_t offset, size_t bytes) {
 }
 
 bool in_image(const void* address) {  // constant tables and strings of the kernel's own library
-    static uintptr_t known = 0;
+    static uintptr_t known = ~uintptr_t(0);
     const uintptr_t page = reinterpret_cast<uintptr_t>(address) >> 12;
     if (page == known) return true;
     Dl_info info;
@@ -144,7 +144,8 @@ void begin_block_memory() {
     poisoned = arena_used;
 }
 
-void* allocate_shared(SharedVariable& v) {
+void* shared_address(SharedVariable& v) {
+    if (v.block == block_count) return v.address;
     const size_t begin = (arena_used + v.alignment - 1) / v.alignment * v.alignment;
     size_t used = v.bytes;
     for (const Variable& other : variables) used += other.offset >= dynamic_bytes ? other.bytes : 0;

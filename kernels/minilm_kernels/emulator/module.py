@@ -118,9 +118,7 @@ class EmulatedKernel:
         self.module, self.signature = module, signature
         self._entry = getattr(module._library, f"minilm_entry_{signature.name}")
 
-    def __call__(
-        self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0
-    ) -> None:
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0) -> None:
         """Run over `grid` blocks of `block` threads each, with `shared_mem` bytes of dynamic shared memory.
 
         Raises LaunchError where a GPU would refuse or misread the launch, KernelError where the kernel has a bug.
@@ -183,9 +181,7 @@ class EmulatedKernel:
 
         return AT_BARRIER(called)
 
-    def _collect(
-        self, trace: Trace, arguments: Arguments, block: tuple[int, ...], grid: tuple[int, ...]
-    ) -> None:
+    def _collect(self, trace: Trace, arguments: Arguments, block: tuple[int, ...], grid: tuple[int, ...]) -> None:
         count = self.module._library.minilm_events(None)
         events = (EVENT * max(1, count))()
         self.module._library.minilm_events(events)

@@ -44,6 +44,14 @@ struct HandOver {
 };
 std::vector<HandOver> hand_overs;
 
+// The first read of something that no thread of the block has written. Reported when the block has met, and not at
+// once: if another thread writes it before, what is wrong is a race, and that is the better report.
+struct Unwritten {
+    Thread* actor;
+    Site site;
+    Described what;
+} unwritten;
+
 // A row of clocks is valid in the epoch in which it was filled; before, nothing is known.
 bool knows(const Thread& t, unsigned other, uint32_t time) {
     return t.clock_epoch == epoch && t.known[other] >= time;
@@ -152,11 +160,8 @@ void touch(Shadow& shadow, size_t offset, size_t bytes, Mode mode, Thread& actor
         if (races && wrote.epoch && !both_atomic && !ordered(wrote, actor, shadow.shared))
             fail_race(wrote, true, mode, actor, site, address, shadow.shared);
         if (mode == Mode::read || mode == Mode::atomic) {
-            if (shadow.shared && wrote.epoch < block_epoch && options.checks & UNINITIALISED) {
-                self = &actor;
-                fail_at("uninitialised shared memory", site, 0, "write it first, and let a barrier stand in between",
-                        "the thread reads %s, to which no thread of this block has written", describe(address).text);
-            }
+            if (shadow.shared && wrote.epoch < block_epoch && options.checks & UNINITIALISED && !unwritten.actor)
+                unwritten = {&actor, site, describe(address)};
         }
         if (mode == Mode::read) {
             Mark& first = cell.reads[0];
@@ -181,10 +186,21 @@ void begin_block_clocks() {
     block_epoch = ++epoch;
     first_epochs.push_back(epoch);
     earlier_blocks_seen = false;
+    unwritten.actor = nullptr;
     for (Thread* t : threads) t->clock_epoch = 0, t->fenced = false;
 }
 
-void block_has_met() { ++epoch; }
+void report_uninitialised() {
+    if (!unwritten.actor) return;
+    self = unwritten.actor;
+    fail_at("uninitialised shared memory", unwritten.site, 0, "write it first, and let a barrier stand in between",
+            "the thread reads %s, to which no thread of this block has written", unwritten.what.text);
+}
+
+void block_has_met() {
+    report_uninitialised();
+    ++epoch;
+}
 
 void have_met(Thread* const* those, int count) {
     std::vector<uint32_t> all(threads.size(), 0);

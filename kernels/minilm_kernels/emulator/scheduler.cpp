@@ -21,6 +21,7 @@ bool in_kernel = false, in_emulator = false;
 namespace {
 
 std::vector<Thread*> all_threads;  // kept from launch to launch, with their stacks
+Thread* running = nullptr;         // whose fiber has the processor; `self` may be another, for which it acts
 std::vector<Thread*> order;        // in which the threads of a block take their turns
 void (*entry)(void**);
 void** entry_arguments;
@@ -42,7 +43,7 @@ void body() {
 
 void pause() {
     in_kernel = false;
-    current().fiber.pause();
+    running->fiber.pause();
     in_kernel = true;
 }
 
@@ -61,7 +62,7 @@ void write_report(const char* kind, Site site, Site other, const char* advice, c
 [[noreturn]] void leave() {
     if (!in_kernel) longjmp(given_up, 1);
     in_kernel = false;
-    current().fiber.pause();  // never resumed: the scheduler sees the report and gives the launch up
+    running->fiber.pause();  // never resumed: the scheduler sees the report and gives the launch up
     __builtin_unreachable();
 }
 
@@ -114,6 +115,39 @@ void open_block_barrier() {
     ++barriers;
     for (Thread* t : threads) t->state = State::runnable;
     self = nullptr;
+}
+
+// If all lanes that the operation of `me` names have arrived, it is done for all of them and they go on. A lane whose
+// thread has returned is not waited for, as on a GPU.
+bool complete_warp_operation(Thread& me) {
+    void* all[WARP] = {};
+    Thread* present[WARP];
+    int count = 0;
+    for (int lane = 0; lane < WARP; ++lane) {
+        Thread* t = lane_of(me.warp, lane);
+        if (!(me.mask >> lane & 1) || !t || t->state == State::finished) continue;
+        if (t->state != State::in_warp_operation || t->mask != me.mask || strcmp(t->waits_for, me.waits_for)) return false;
+        all[lane] = t->operands;
+        present[count++] = t;
+    }
+    if (me.complete) {
+        in_emulator = true;
+        me.complete(all, me.mask);
+        in_emulator = false;
+    } else {
+        have_met(present, count);  // only __syncwarp orders memory; a shuffle does not
+    }
+    for (int i = 0; i < count; ++i) present[i]->state = State::runnable;
+    return true;
+}
+
+void has_returned(Thread& gone) {
+    for (int lane = 0; lane < WARP; ++lane) {
+        Thread* t = lane_of(gone.warp, lane);
+        if (!t || t->state != State::in_warp_operation) continue;
+        self = t;
+        complete_warp_operation(*t);
+    }
 }
 
 [[noreturn]] void report_deadlock() {
@@ -172,12 +206,13 @@ void run_block() {
                 if (t->ready(t->argument)) t->state = State::runnable;
             }
             if (t->state == State::runnable) {
-                self = t;
+                self = running = t;
                 visible.thread_index = t->index;
                 in_kernel = ran = true;
                 t->fiber.resume(body);
                 in_kernel = false;
                 if (report->failed) longjmp(given_up, 1);
+                if (t->state == State::finished) has_returned(*t);
                 if (stop_kind) check_the_clock();
             }
         }
@@ -187,7 +222,7 @@ void run_block() {
             left |= t->state != State::finished;
             ran |= t->state == State::runnable;
         }
-        if (!left) return;
+        if (!left) return report_uninitialised();
         if (!ran) report_deadlock();
     }
 }
@@ -252,27 +287,8 @@ void warp_together(const char* name, unsigned mask, void* operands, Complete com
     me.place = place;
     me.mask = mask;
     me.operands = operands;
-    void* all[WARP] = {};
-    Thread* present[WARP];
-    int count = 0;
-    for (int lane = 0; lane < WARP; ++lane) {
-        Thread* t = lane_of(me.warp, lane);
-        if (!(mask >> lane & 1) || !t || t->state == State::finished) continue;
-        if (t->state != State::in_warp_operation || t->mask != mask || strcmp(t->waits_for, name)) {
-            pause();  // not everyone is here: the last to arrive will wake this thread
-            return;
-        }
-        all[lane] = t->operands;
-        present[count++] = t;
-    }
-    if (complete) {
-        in_emulator = true;
-        complete(all, mask);
-        in_emulator = false;
-    } else {
-        have_met(present, count);  // only __syncwarp orders memory; a shuffle does not
-    }
-    for (int i = 0; i < count; ++i) present[i]->state = State::runnable;
+    me.complete = complete;
+    if (!complete_warp_operation(me)) pause();  // the last to arrive will wake this thread
 }
 
 void wait_until(const char* what, bool (*ready)(void*), void* argument, Place place) {

@@ -125,6 +125,7 @@ extern Options options;
 extern Report* report;
 extern std::vector<Thread*> threads;  // of the running block
 extern Thread* self;                   // the one that runs, or for which something is done
+extern unsigned long long block_count;  // blocks begun, over all launches
 extern size_t dynamic_bytes;           // of shared memory, as the launch asked for
 extern bool in_kernel;                // a thread runs, and not the scheduler
 extern bool in_emulator;              // it runs code of ours: its loads and stores are not the kernel's
@@ -159,6 +160,7 @@ void touch(Shadow& shadow, size_t offset, size_t bytes, Mode mode, Thread& actor
 void begin_launch_clocks();
 void begin_block_clocks();
 void block_has_met();                            // all threads know of everything before
+void report_uninitialised();                     // if a thread has read what nobody wrote, and no race explains it
 void have_met(Thread* const* those, int count);  // so do these threads among themselves
 struct Knowledge {                               // what has been handed over at a barrier object, or an atomic
     uint32_t epoch = 0;

@@ -137,8 +137,9 @@ def _accessed(event: EVENT, arguments: Arguments) -> tuple[str, tuple[int, ...],
         return name, (event.offset // dtype.itemsize,), _decode(raw, dtype)
     dtype = numpy_type(event.code.decode())
     shape = tuple(event.extents[: event.rank])
-    index = event.offset // dtype.itemsize
-    return event.name.decode(), tuple(int(i) for i in np.unravel_index(index, shape)) if shape else (), _decode(raw, dtype)
+    flat = event.offset // dtype.itemsize
+    index = tuple(int(i) for i in np.unravel_index(flat, shape)) if shape else ()
+    return event.name.decode(), index, _decode(raw, dtype)
 
 
 def _decode(raw: bytes, dtype: np.dtype) -> Any:

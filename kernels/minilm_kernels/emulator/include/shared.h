@@ -19,11 +19,7 @@ struct SharedVariable {
     void* address;             // in the arena, once a thread of the block has come by
     unsigned long long block;  // the block (counted over all launches) for which `address` holds
 };
-extern unsigned long long block_count;
-void* allocate_shared(SharedVariable& variable);
-inline void* shared_address(SharedVariable& variable) {
-    return variable.block == block_count ? variable.address : allocate_shared(variable);
-}
+void* shared_address(SharedVariable& variable);
 void* dynamic_shared(const char* name, char code, size_t element_bytes, Place place);
 unsigned shared_offset(const void* address);  // as __cvta_generic_to_shared: bytes from the arena's begin
 
