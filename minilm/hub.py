@@ -157,7 +157,7 @@ def _advice(name: str, files: Sequence[Requirement], cause: str) -> str:
     lines = [
         f"'{name}' is neither a folder here ({Path.cwd()}) nor in the Hugging Face cache ({cache_folder()}), "
         f"and {cause}. One of these will do:",
-        f"  - get {_spell(files) or 'its files'} from https://huggingface.co/{MOVED.get(name, name)}, "
+        f"  - get {_spell(files) or 'its files'} from the page of {MOVED.get(name, name)} on the Hugging Face Hub, "
         "put them into one folder and pass its path;",
         '  - with a network: pip install "minilm[hub]", unset HF_HUB_OFFLINE, and run this again;',
     ]

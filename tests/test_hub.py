@@ -144,7 +144,7 @@ def test_the_error_says_what_to_do(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "config.json, model.safetensors or model.safetensors.index.json" in message
     assert 'pip install "minilm[hub]"' in message
-    assert "https://huggingface.co/openai-community/gpt2" in message
+    assert "openai-community/gpt2 on the Hugging Face Hub" in message
     make_folder(tmp_path / "assets" / "tiny", "config.json")
     with pytest.raises(FileNotFoundError, match="comes with minilm: minilm/tiny"):
         hub.resolve("gpt2", files=FILES)
