@@ -26,7 +26,8 @@ import numpy as np
 
 from minilm_kernels.cuda.runtime import Array, Bound, Runtime, ceil_div
 
-OPTIONS = {None: 0, "gelu": 1, "gelu_tanh": 2}  # the value of -DGELU
+ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2}  # the value of -DGELU
+_C_NAMES = {"float32": "float", "float16": "half", "bfloat16": "bfloat16"}  # the value of -DELEMENT
 LARGEST = 2**31 - 1  # what an int holds, and how long a grid may be
 
 
@@ -41,6 +42,7 @@ class Rung:
     shared     bytes of dynamic shared memory
     align      rows of the operands have to begin at multiples of so many bytes
     options    -DNAME=value, the same for every launch
+    larger     the same file with a larger tile, for products that have enough of those for every multiprocessor
     """
 
     file: str
@@ -51,6 +53,18 @@ class Rung:
     shared: int = 0
     align: int = 1
     options: tuple[str, ...] = ()
+    larger: Rung | None = None
+
+
+_SIXTEEN_BITS = ("float16", "bfloat16")
+_STAGE = 128 * 128  # rung 07: the bytes of 128 rows or columns of a tile, 128 bytes along k each
+
+
+def _pipeline(dtypes: tuple[str, ...], *options: str) -> Rung:
+    """Rung 07: three stages of 128 x 128, or where they suffice of 128 x 256."""
+    file = "matmul/07_mma_pipeline.cu"
+    wide = Rung(file, (128, 256), (256,), dtypes, 80, 9 * _STAGE, 16, (*options, "-DTILE_N=256"))
+    return Rung(file, (128, 128), (128,), dtypes, 80, 6 * _STAGE, 16, options, wide)
 
 
 LADDER = {
@@ -59,6 +73,9 @@ LADDER = {
     "03": Rung("matmul/03_shared_tile.cu", (32, 32), (32, 32)),
     "04": Rung("matmul/04_register_tile.cu", (128, 128), (256,)),
     "05": Rung("matmul/05_vectorised.cu", (128, 128), (256,)),
+    "06": Rung("matmul/06_wmma.cu", (128, 128), (256,), _SIXTEEN_BITS),
+    "07": _pipeline(_SIXTEEN_BITS),
+    "07-tf32": _pipeline(("float32",)),
 }
 
 
@@ -167,7 +184,7 @@ def run(
     """
     arrays = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
     dtype = _element_type(runtime, arrays, elements, rung.dtypes)
-    if activation not in OPTIONS:
+    if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None, 'gelu' or 'gelu_tanh', not {activation!r}")
     _require_device(runtime, rung, dtype)
     left, right = _operand(runtime, "a", a, transpose_a), _operand(runtime, "b", b, transpose_b)
@@ -190,7 +207,8 @@ def run(
         left, matrices, rows = _fold(left), 1, math.prod(batch) * rows  # one tall product instead of many
     else:
         matrices = math.prod(batch)
-    tiles = matrices * ceil_div(rows, rung.tile[0]) * ceil_div(columns, rung.tile[1])
+    rung = _with_tile(runtime, rung, matrices, rows, columns)
+    tiles = _tiles(rung, matrices, rows, columns)
     if max(tiles, rows, columns, inner) > LARGEST:
         raise ValueError(f"matmul: {matrices} x ({rows}, {inner}) @ ({inner}, {columns}) is beyond 2**31 - 1; split it")
     (a_array, a_step), (b_array, b_step) = (_spread(runtime, o, batch) for o in (left, right))
@@ -198,14 +216,14 @@ def run(
         a_array, b_array = _aligned(runtime, a_array, rung.align), _aligned(runtime, b_array, rung.align)
         a_step, b_step = (bool(s) * x.shape[-2] * x.shape[-1] for s, x in ((a_step, a_array), (b_step, b_array)))
 
-    options = {
+    defines = {
         "TRANSPOSE_A": int(left.transposed),
         "TRANSPOSE_B": int(right.transposed),
-        "GELU": OPTIONS[activation],
+        "GELU": ACTIVATIONS[activation],
+        "ELEMENT": _C_NAMES[dtype],
     }
-    if dtype != "float32":
-        options["ELEMENT"] = {"float16": "half"}.get(dtype, dtype)
-    module = runtime.load(rung.file, (*rung.options, *(f"-D{name}={value}" for name, value in options.items() if value)))
+    options = tuple(f"-D{name}={value}" for name, value in defines.items() if value)
+    module = runtime.load(rung.file, rung.options + options)
     sizes = (rows, columns, inner, a_array.shape[-1], b_array.shape[-1], columns)
     module.get_function("matmul")(
         (tiles,),
@@ -221,6 +239,18 @@ def run(
         rung.shared,
     )
     return out
+
+
+def _tiles(rung: Rung, matrices: int, rows: int, columns: int) -> int:
+    return matrices * ceil_div(rows, rung.tile[0]) * ceil_div(columns, rung.tile[1])
+
+
+def _with_tile(runtime: Runtime, rung: Rung, matrices: int, rows: int, columns: int) -> Rung:
+    """The rung, or its form with larger tiles where the device has the memory and the product is large enough."""
+    larger = rung.larger
+    if larger is None or larger.shared > runtime.shared_memory_limit or columns <= rung.tile[1]:
+        return rung
+    return larger if _tiles(larger, matrices, rows, columns) >= runtime.multiprocessors else rung
 
 
 def _require_device(runtime: Runtime, rung: Rung, dtype: str) -> None:
