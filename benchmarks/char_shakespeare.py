@@ -132,6 +132,8 @@ def main() -> None:
         for name in ("sampled", "blocks", "sliding")
     }
     spread = {name: round(max(r[name] for r in runs) - min(r[name] for r in runs), 4) for name in means}
+    if len(runs) == 1:
+        spread = {}  # one run says nothing about the next
     for name, loss in means.items():
         print(f"{'minilm, ' + options.setting + ', ' + name:<50}{loss:>8.4f}")
     for name, loss in beside.items():

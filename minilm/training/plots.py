@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from minilm.viz import Figure
 
 __all__ = ["plot_training"]
-
-BLUE, ORANGE, GREEN = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-)  # Okabe and Ito's palette: distinct without red and green
 
 
 def plot_training(
@@ -36,8 +30,9 @@ def plot_training(
     Raises:
         ValueError: there is no training record to draw.
     """
-    from matplotlib.figure import Figure
+    from minilm.viz import COLOURS, Figure  # here, so that training does not load matplotlib before it is needed
 
+    blue, red, green = COLOURS["blue"], COLOURS["red"], COLOURS["green"]
     training = [record for record in records if "loss" in record]
     validation = [record for record in records if "validation_loss" in record]
     if not training:
@@ -47,15 +42,15 @@ def plot_training(
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1, label="_")
+    upper.plot(steps, losses, color=blue, alpha=0.3, linewidth=1, label="_")
     smooth = _smooth(losses)
     label = "training" if np.array_equal(smooth, losses) else "training (smoothed)"
-    upper.plot(steps, smooth, color=BLUE, linewidth=2, label=label)
+    upper.plot(steps, smooth, color=blue, linewidth=2, label=label)
     if validation:
         upper.plot(
             [record["step"] for record in validation],
             [record["validation_loss"] for record in validation],
-            color=ORANGE, marker="o", markersize=5, linewidth=1.5, label="validation",
+            color=red, marker="o", markersize=5, linewidth=1.5, label="validation",
         )  # fmt: skip
     for index, (name, loss) in enumerate((baselines or {}).items()):
         upper.axhline(loss, color="0.3", linestyle=("--", ":", "-.")[index % 3], linewidth=1.2)
@@ -65,7 +60,7 @@ def plot_training(
         )  # fmt: skip
     upper.set_ylabel("loss (nats per token)")
     upper.legend(frameon=False)
-    lower.plot(steps, [record["learning_rate"] for record in training], color=GREEN, linewidth=2)
+    lower.plot(steps, [record["learning_rate"] for record in training], color=green, linewidth=2)
     lower.set_ylabel("learning rate")
     lower.set_ylim(bottom=0)
     lower.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
