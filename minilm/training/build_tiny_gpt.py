@@ -105,6 +105,8 @@ def export(loop: TrainingLoop, target: str | Path) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in partial.iterdir())
     if size > LARGEST:
         raise ValueError(f"the files have {size:,} bytes together, more than the {LARGEST:,} that may ship")
+    for path in partial.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner's eyes only; an installed package is read by all
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return report
