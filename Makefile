@@ -3,12 +3,14 @@
 #   PYTHON=python3.12    the Python to build .venv with (3.11, 3.12 or 3.13; found by itself otherwise)
 #   PYTEST="-k attention -x"    more arguments for pytest
 #   TUTORIAL="--notebook 03"    more arguments for notebooks/build.py
+#   BENCH="tokenizer ngram"     which benchmarks; all otherwise
 #   TORCH="torch==2.13.0"       which PyTorch `make parity` installs
 
 VENV ?= .venv
 PYTHON ?=
 PYTEST ?=
 TUTORIAL ?=
+BENCH ?=
 TORCH ?= torch
 JOBS ?= auto
 
@@ -59,11 +61,8 @@ parity: $(PARITY) ## compare with PyTorch and Transformers
 	@echo "Comparing with PyTorch and Transformers"
 	@$(ONE_THREAD) $(PY) -m pytest tests/parity $(PYTEST)
 
-bench: $(STAMP) ## run the benchmarks, one fresh process each (BENCH=name for one)
-	@found=no; for file in benchmarks/bench_$(if $(BENCH),$(BENCH),*).py; do \
-	  if [ -f "$$file" ]; then found=yes; echo "Running $$file"; $(PY) "$$file" || exit 1; fi; \
-	done; \
-	if [ $$found = no ]; then echo "There is no benchmarks/bench_$(if $(BENCH),$(BENCH),*).py to run." >&2; exit 1; fi
+bench: $(STAMP) ## run the benchmarks, each in a fresh process (BENCH="tokenizer ngram" for some)
+	@$(PY) -m benchmarks $(BENCH)
 
 lint: $(VENV)/.installed-lint ## ruff and mypy
 	@echo "Checking with ruff, then types with mypy"
