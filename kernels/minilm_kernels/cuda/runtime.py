@@ -18,7 +18,8 @@ What a `.cu` file may contain (both NVRTC and the host compiler have to read it)
 * shared memory as `__shared__ float tile[32][33];` (one declaration a line, in a function's body) or as
   `DYNAMIC_SHARED(float, name);` for the size given at launch, once a kernel;
 * inline PTX only in functions that have an emulated body beside them, `#ifdef MINILM_EMULATED … #else … #endif`;
-* a comment `// minimum architecture: sm_80` where the file needs more than sm_75.
+* a line `// minimum architecture: sm_80` where the file needs more than sm_75, and a line
+  `// compile with: -DELEMENT=half` for each set of options beyond none that the tests shall compile it with.
 
 A bindings module (`matmul.py`, `attention.py`, `fused.py`) has one function `bind(runtime) -> Bound`. It validates,
 chooses grid and block, launches. `on_gpu` and `on_cpu` call it with their runtime and publish what it returns.
