@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minilm_kernels.cuda import bindings, compiler
+from minilm_kernels.cuda import bindings, compiler, tensor_map
 from minilm_kernels.emulator import EmulatedModule
+from minilm_kernels.emulator.tensor_map import TensorMap
 
 
 class EmulatedRuntime:
@@ -45,6 +46,10 @@ class EmulatedRuntime:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"the implementation 'cuda-emulated' takes NumPy arrays, not {type(array).__name__}")
         return np.ascontiguousarray(array, dtype)
+
+    def tensor_map(self, array: np.ndarray, box: tuple[int, ...], swizzle: int = 0) -> TensorMap:
+        tensor_map.check(array, box, swizzle)
+        return TensorMap(array, tuple(box), swizzle)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from minilm_kernels.cuda import bindings, compiler
+from minilm_kernels.cuda import bindings, compiler, tensor_map
 
 DEFAULT_SHARED_LIMIT = 48 << 10  # bytes a kernel may have without asking for more
 
@@ -97,6 +97,9 @@ class CupyRuntime:
                 f"move the model and its inputs with .to('cuda')"
             )
         return cupy.ascontiguousarray(array, dtype)
+
+    def tensor_map(self, array: Any, box: tuple[int, ...], swizzle: int = 0) -> Any:
+        return tensor_map.encode(array, box, swizzle)
 
 
 @functools.cache

@@ -87,6 +87,17 @@ class Runtime(Protocol):
         """
         ...
 
+    def tensor_map(self, array: Array, box: tuple[int, ...], swizzle: int = 0) -> Any:
+        """The argument for a parameter `const __grid_constant__ TensorMap` (see hopper.cuh).
+
+        array    2 or 3 axes, as `asarray` gives it, rows that begin at multiples of 16 bytes
+        box      elements along each axis, in the array's order, that one copy takes
+        swizzle  0, 32, 64 or 128 bytes; a row of the box has at most so many
+
+        Raises ValueError for what the hardware cannot copy.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Bound:

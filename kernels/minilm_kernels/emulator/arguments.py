@@ -16,6 +16,7 @@ import numpy as np
 
 from minilm_kernels.emulator.errors import LaunchError
 from minilm_kernels.emulator.source import Parameter, Signature
+from minilm_kernels.emulator.tensor_map import TensorMap
 
 ALIGNMENT = 256  # of cudaMalloc
 _GUARD = 1 << 16
@@ -66,7 +67,7 @@ class _Segment:
 
     @property
     def writable(self) -> bool:
-        outputs = [a for p, a in self.members if not p.const]
+        outputs = [a for p, a in self.members if not p.const or not p.pointer]  # a tensor map says nothing of const
         return bool(outputs) and all(a.flags.writeable for a in outputs)
 
 
@@ -85,9 +86,8 @@ class Arguments:
         self._values: list[Any] = [
             _pointer(name, p, a) if p.pointer else _scalar(name, p, a) for p, a in zip(parameters, args, strict=True)
         ]
-        self._segments = _segments(
-            [(p, a) for p, a in zip(parameters, args, strict=True) if p.pointer and a is not None and a.nbytes]
-        )
+        arrays = [_array(p, a) for p, a in zip(parameters, args, strict=True)]
+        self._segments = _segments([(p, a) for p, a in zip(parameters, arrays, strict=True) if a is not None])
         records = []
         for segment in self._segments:
             self._lay_out(segment)
@@ -95,11 +95,15 @@ class Arguments:
             element = min(a.itemsize for _, a in segment.members)
             size = segment.end - segment.start
             records.append(Array(segment.address, size, element, names.encode(), segment.writable))
-        for value, parameter, argument in zip(self._values, parameters, args, strict=True):
-            if parameter.pointer and argument is not None and argument.nbytes:
-                start = argument.ctypes.data
-                segment = next(s for s in self._segments if s.start <= start < s.end)
-                value.value = segment.address + start - segment.start
+        for value, argument, array in zip(self._values, args, arrays, strict=True):
+            if array is None:
+                continue
+            segment = next(s for s in self._segments if s.start <= array.ctypes.data < s.end)
+            address = segment.address + array.ctypes.data - segment.start
+            if isinstance(argument, TensorMap):
+                value.raw = argument.pack(address)
+            else:
+                value.value = address
         self.arrays = (Array * max(1, len(records)))(*records)
         self.array_count = len(records)
         self.array_parameters = [s.members[0][0].name for s in self._segments]
@@ -140,6 +144,13 @@ def _segments(members: list[tuple[Parameter, np.ndarray]]) -> list[_Segment]:
     return segments
 
 
+def _array(parameter: Parameter, argument: Any) -> np.ndarray | None:
+    """The array that an argument lets the kernel touch."""
+    if isinstance(argument, TensorMap):
+        return argument.array
+    return argument if parameter.pointer and argument is not None and argument.nbytes else None
+
+
 def _takes(type_: str, dtype: np.dtype) -> bool:
     return type_ not in _DTYPES or dtype.name in _DTYPES[type_]
 
@@ -166,6 +177,8 @@ def _pointer(kernel: str, parameter: Parameter, argument: Any) -> Any:
 
 
 def _scalar(kernel: str, parameter: Parameter, argument: Any) -> Any:
+    if parameter.type == "TensorMap" and isinstance(argument, TensorMap):
+        return ctypes.create_string_buffer(128)
     if not isinstance(argument, np.generic) or not _takes(parameter.type, argument.dtype):
         wanted = _expected(parameter.type) if parameter.type in _DTYPES else "scalar"
         raise LaunchError(

@@ -13,8 +13,8 @@ size_t arena_used = 0;
 
 namespace {
 
-constexpr size_t GUARD = 128;               // bytes between two shared arrays that belong to neither
 constexpr size_t ARENA = (228 + 64) << 10;  // what a Hopper multiprocessor has, and room for the guards
+constexpr size_t GUARD = 128;               // bytes between two shared arrays that belong to neither
 constexpr size_t STATIC_LIMIT = 48 << 10;   // for __shared__ declarations together
 constexpr size_t STACK_LEFT = 64 << 10;     // a thread that comes this close to its stack's end is stopped
 
@@ -26,7 +26,8 @@ std::vector<Place> places;
 const char* image = nullptr;  // where the library with the kernel is loaded
 
 const char* verb(Mode mode) {
-    return mode == Mode::read ? "reads" : mode == Mode::atomic ? "changes" : mode == Mode::write ? "writes" : "copies to";
+    return mode == Mode::read || mode == Mode::proxy_read ? "reads" : mode == Mode::atomic ? "changes"
+           : mode == Mode::write ? "writes" : "copies to";
 }
 
 [[noreturn]] void fail_access(Thread& actor, const char* address, size_t bytes, Mode mode, Site site) {
@@ -197,7 +198,7 @@ void access(Thread& actor, const void* where, size_t bytes, Mode mode, Site site
         const Array& array = options.arrays[i];
         if (size_t(address - array.begin) >= array.bytes || size_t(address - array.begin) + bytes > array.bytes) continue;
         last_array = i;
-        if (!array.writable && mode != Mode::read)
+        if (!array.writable && mode != Mode::read && mode != Mode::proxy_read)
             self = &actor, fail_at("write to read-only memory", site, 0, "is this the output array?",
                                    "the thread %s %s, which is read-only in NumPy", verb(mode), array.name);
         if (array_shadows[i]) touch(*array_shadows[i], size_t(address - array.begin), bytes, mode, actor, site, address);

@@ -22,10 +22,6 @@
 
 namespace emulator {
 
-namespace {
-
-constexpr uint16_t ATOMIC = 1, IN_FLIGHT = 2;
-
 struct Mark {
     uint32_t epoch, time;
     Site site;
@@ -34,6 +30,10 @@ struct Mark {
 struct Cell {
     Mark write, reads[2];
 };
+
+namespace {
+
+constexpr uint16_t ATOMIC = 1, IN_FLIGHT = 2, BY_ASYNC_PROXY = 4;
 
 uint32_t epoch = 1, block_epoch = 1, launch_epoch = 1;
 std::vector<uint32_t> first_epochs;  // of the blocks of this launch
@@ -80,7 +80,7 @@ dim3 index_of(unsigned number) {
                             bool shared) {
     self = &actor;
     const dim3 other = index_of(mark.thread);
-    const char* now = mode == Mode::read ? "reads" : mode == Mode::atomic ? "changes" : "writes";
+    const char* now = mode == Mode::read || mode == Mode::proxy_read ? "reads" : mode == Mode::atomic ? "changes" : "writes";
     const Described what = describe(address);
     if (mark.epoch < block_epoch) {
         size_t block = 0;
@@ -102,6 +102,56 @@ dim3 index_of(unsigned number) {
 }
 
 }  // namespace
+
+namespace {
+
+// The bytes of shared memory that products in flight are reading: how many of them, and which one came last.
+struct Held {
+    uint16_t count;
+    Site site;
+};
+std::vector<Held> held;  // one for each two bytes of the arena, once a product has been issued
+size_t held_count = 0;
+std::vector<uint32_t> fence_epochs, fence_times;  // of each thread's last fence_async_proxy()
+
+bool fenced(const Mark& mark) {
+    const uint32_t e = fence_epochs[mark.thread];
+    return mark.epoch < e || (mark.epoch == e && mark.time < fence_times[mark.thread]);
+}
+
+void check_held(size_t offset, size_t bytes, Thread& actor, Site site, const void* address) {
+    for (size_t i = offset / 2; i * 2 < offset + bytes; ++i) {
+        if (i >= held.size() || !held[i].count) continue;
+        self = &actor;
+        fail_at("product in flight", site, held[i].site,
+                "let wgmma_wait<N>() stand before the tile is written, and hand it back at a barrier",
+                "the thread writes %s, which a product that was begun at {other} may still be reading", describe(address).text);
+    }
+}
+
+}  // namespace
+
+void begin_block_proxies() {
+    if (held_count) held.clear();
+    held_count = 0;
+    fence_epochs.assign(threads.size(), 0);
+    fence_times.assign(threads.size(), 0);
+}
+
+void hold(const void* address, int change, Site site) {
+    const size_t i = shared_offset(address) / 2;
+    if (held.size() <= i) held.resize(i + 1);
+    held[i].count = uint16_t(held[i].count + change);
+    if (change > 0) held[i].site = site;
+    held_count = size_t(ptrdiff_t(held_count) + change);
+}
+
+void fence_async_proxy() {
+    Thread& me = current();
+    clocks(me);
+    fence_epochs[size_t(me.number)] = epoch;
+    fence_times[size_t(me.number)] = ++me.time;
+}
 
 struct Shadow {
     Cell* cells;
@@ -140,28 +190,43 @@ void touch(Shadow& shadow, size_t offset, size_t bytes, Mode mode, Thread& actor
     if (const size_t ragged = (offset | bytes) & (shadow.granule - 1)) refine(shadow, ragged & 1 ? 1 : 2);
     clocks(actor);
     const Mark mark = {epoch, actor.time, site, uint16_t(actor.number), uint16_t(mode == Mode::atomic ? ATOMIC : 0)};
-    const bool races = options.checks & RACES;
+    const bool races = options.checks & RACES, reads = mode == Mode::read || mode == Mode::proxy_read;
+    if (shadow.shared && held_count && !reads && mode != Mode::box_lands && mode != Mode::copy_lands)
+        check_held(offset, bytes, actor, site, address);
     for (size_t i = offset / shadow.granule; i * shadow.granule < offset + bytes; ++i) {
         Cell& cell = shadow.cells[i];
         const Mark& wrote = cell.write;
-        if (mode == Mode::copy_lands) {
-            if (wrote.epoch >= block_epoch && wrote.thread == actor.number) cell.write = mark;
+        if (mode == Mode::copy_lands || mode == Mode::box_lands) {  // it was checked when it began
+            if (mode == Mode::copy_lands) cell.write = mark;
+            else cell.write.flags = BY_ASYNC_PROXY;
             continue;
         }
         if (wrote.flags & IN_FLIGHT && wrote.epoch >= block_epoch) {
             self = &actor;
             fail_at("asynchronous copy in flight", site, wrote.site,
-                    "cp_async_commit() and cp_async_wait<N>() by the thread that copies, then __syncthreads()",
+                    wrote.flags & BY_ASYNC_PROXY
+                        ? "wait first at the barrier that the copy was given: barrier_wait(barrier, parity)"
+                        : "cp_async_commit() and cp_async_wait<N>() by the thread that copies, then __syncthreads()",
                     "the thread %s %s, to which thread (%u, %u, %u) is still copying, {other}",
-                    mode == Mode::read ? "reads" : "writes", describe(address).text, index_of(wrote.thread).x,
+                    reads ? "reads" : "writes", describe(address).text, index_of(wrote.thread).x,
                     index_of(wrote.thread).y, index_of(wrote.thread).z);
         }
         const bool both_atomic = mode == Mode::atomic && wrote.flags & ATOMIC;
         if (races && wrote.epoch && !both_atomic && !ordered(wrote, actor, shadow.shared))
             fail_race(wrote, true, mode, actor, site, address, shadow.shared);
-        if (mode == Mode::read || mode == Mode::atomic) {
+        if (reads || mode == Mode::atomic) {
             if (shadow.shared && wrote.epoch < block_epoch && options.checks & UNINITIALISED && !unwritten.actor)
                 unwritten = {&actor, site, describe(address)};
+        }
+        if (mode == Mode::proxy_read) {
+            if (races && wrote.epoch >= block_epoch && !(wrote.flags & BY_ASYNC_PROXY) && !fenced(wrote)) {
+                self = &actor;
+                fail_at("missing proxy fence", site, wrote.site,
+                        "the writer calls fence_async_proxy() after its writes, before the barrier",
+                        "wgmma and tma_store do not yet see %s, which thread (%u, %u, %u) wrote at {other}",
+                        describe(address).text, index_of(wrote.thread).x, index_of(wrote.thread).y, index_of(wrote.thread).z);
+            }
+            continue;  // what overwrites it too early is found by hold()
         }
         if (mode == Mode::read) {
             Mark& first = cell.reads[0];
@@ -173,6 +238,7 @@ void touch(Shadow& shadow, size_t offset, size_t bytes, Mode mode, Thread& actor
             if (races && read.epoch && !ordered(read, actor, shadow.shared)) fail_race(read, false, mode, actor, site, address, shadow.shared);
         cell.write = mark;
         if (mode == Mode::copy_begins) cell.write.flags |= IN_FLIGHT;
+        if (mode == Mode::box_begins) cell.write.flags |= IN_FLIGHT | BY_ASYNC_PROXY;
     }
 }
 

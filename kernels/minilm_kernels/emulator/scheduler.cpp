@@ -82,6 +82,7 @@ void start_block() {
         t.copies.assign(1, {});
         t.steps = 0;
     }
+    begin_block_hopper();
 }
 
 bool same_place(Place a, Place b) { return a.line == b.line && !strcmp(a.file, b.file); }
@@ -161,10 +162,12 @@ void has_returned(Thread& gone) {
     if (first->state == State::at_block_barrier || (other && other->state == State::at_block_barrier))
         kind = "divergent barrier";
     const char* advice = "every thread that another one waits for has to arrive";
-    char what[128];
+    char what[320];
     snprintf(what, sizeof what, "%s", first->waits_for);
     if (first->state == State::in_warp_operation)
         snprintf(what, sizeof what, "%s with mask 0x%08x", first->waits_for, first->mask);
+    if (first->state == State::waiting)
+        describe_wait(*first, what + strlen(what), sizeof what - strlen(what));
     if (!other)
         fail(kind, first->place, advice, "no thread can go on: all wait at %s", what);
     const dim3 i = other->index;

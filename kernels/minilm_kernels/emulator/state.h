@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fibers.h"
+#include "include/hopper.h"
 #include "include/memory.h"
 #include "include/shared.h"
 #include "include/threads.h"
@@ -19,7 +20,12 @@ Site site_of(Place place);
 Site site_of(const void* program_counter);
 
 enum class State : uint8_t { runnable, at_block_barrier, in_warp_operation, waiting, finished };
-enum class Mode : uint8_t { read, write, atomic, copy_begins, copy_lands };
+enum class Mode : uint8_t {
+    read, write, atomic,
+    copy_begins, copy_lands,  // cp.async
+    box_begins, box_lands,    // a copy of the tensor memory accelerator
+    proxy_read                // by it, or by wgmma
+};
 enum Order { FORWARD, REVERSE, RANDOM, LOCKSTEP };
 enum Checks : unsigned { RACES = 1, BOUNDS = 2, UNINITIALISED = 4 };
 
@@ -28,6 +34,11 @@ struct AsyncCopy {
     const void* from;
     int bytes, source_bytes;
     Site site;
+};
+
+struct Product {  // a wgmma of one warp that has been issued
+    int warp;
+    Wgmma lanes[WARP];
 };
 
 struct Thread {
@@ -39,12 +50,13 @@ struct Thread {
     const char* waits_for;
     Place place;
     unsigned mask;
-    int number_of_barrier;  // of a named barrier
     void* operands;
     Complete complete;
     bool (*ready)(void*);
     void* argument;
     std::vector<std::vector<AsyncCopy>> copies;  // one list for each group; the last group is still open
+
+    std::vector<std::vector<Product>> products;  // of the warp, kept by its lane 0: one list for each group
 
     // Who has seen whose work since the last __syncthreads: see races.cpp.
     uint32_t time, clock_epoch;
@@ -73,7 +85,7 @@ struct Variable {  // a shared array of the running block
 struct Event {  // one step of a traced thread
     uint32_t block, thread, step;
     Site site;
-    uint8_t kind;  // 0 read, 1 write, 2 atomic, 3 asynchronous copy begins, 4 it lands, 5 __syncthreads, 6 warp operation
+    uint8_t kind;  // as in Mode; 8 is __syncthreads, 9 an operation of the warp
     uint8_t space;  // 0 shared, 1 global
     uint16_t bytes;
     int32_t variable;  // which array of the kernel, or of shared memory
@@ -169,6 +181,14 @@ struct Knowledge {                               // what has been handed over at
 void release_to(Knowledge& knowledge, Thread& giver);
 void acquire_from(const Knowledge& knowledge, Thread& taker);
 void atomic_between_blocks(const void* address, Thread& actor);
+
+// The async proxy (wgmma and the tensor memory accelerator) sees what threads wrote only after fence_async_proxy().
+void begin_block_proxies();
+void hold(const void* address, int change, Site site);  // +1: a product reads these two bytes until -1
+
+// hopper.cpp
+void begin_block_hopper();
+void describe_wait(const Thread& thread, char* text, size_t size);  // at which mbarrier, and what is missing there
 
 // trace.cpp
 void record(Thread& actor, Mode mode, bool global, int variable, size_t offset, size_t bytes, Site site);

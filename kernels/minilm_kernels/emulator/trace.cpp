@@ -62,14 +62,14 @@ void record(Thread& actor, Mode mode, bool global, int variable, size_t offset, 
         for (int r = 0; r < 4; ++r) e->extents[r] = uint16_t(v.extents[r]);
     }
     const char* address = global ? options.arrays[variable].begin + offset : arena + variables[size_t(variable)].offset + offset;
-    if (mode == Mode::read || mode == Mode::copy_lands)
+    if (mode == Mode::read || mode == Mode::proxy_read || mode == Mode::copy_lands || mode == Mode::box_lands)
         memcpy(e->value, address, bytes < sizeof e->value ? bytes : sizeof e->value);
-    else if (mode != Mode::copy_begins)
+    else if (mode == Mode::write || mode == Mode::atomic)
         pending.push_back({events.size() - 1, address});
 }
 
 void record_barrier(Thread& actor, bool of_block, Site site) {
-    if (Event* e = next_event(actor, of_block ? 5 : 6, site)) e->variable = -1;
+    if (Event* e = next_event(actor, of_block ? 8 : 9, site)) e->variable = -1;
 }
 
 void finish_trace() {

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from minilm_kernels.emulator.arguments import Arguments
     from minilm_kernels.emulator.module import EmulatedModule
 
-KINDS = ("read", "write", "atomic", "copy begins", "copy lands", "barrier", "warp operation")
+KINDS = (
+    ("read", "write", "atomic")
+    + ("copy begins", "copy lands", "box copy begins", "box copy lands", "async read")
+    + ("barrier", "warp operation")
+)
+_FIRST_BARRIER = KINDS.index("barrier")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Snapshot:
 class Step:
     """One thing a traced thread did.
 
-    kind    "read", "write", "atomic", "copy begins", "copy lands", "barrier" or "warp operation"
+    kind    one of KINDS: "read", "write", "barrier", …
     space   "shared", "global", or "" for a barrier
     array   the name of the shared array or of the kernel's parameter
     index   the element: one index for a global array, one for each dimension of a shared one
@@ -115,7 +120,7 @@ class Trace:
                     thread=_index(e.thread, block),
                     step=e.step,
                     kind=KINDS[e.kind],
-                    space="" if e.kind >= 5 else ("shared", "global")[e.space],
+                    space="" if e.kind >= _FIRST_BARRIER else ("shared", "global")[e.space],
                     array=array,
                     index=index,
                     value=value,
@@ -129,7 +134,7 @@ def _index(number: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _accessed(event: EVENT, arguments: Arguments) -> tuple[str, tuple[int, ...], Any]:
-    if event.kind >= 5:
+    if event.kind >= _FIRST_BARRIER:
         return "", (), None
     raw = bytes(event.value)[: event.bytes]
     if event.space == 1:

@@ -2,6 +2,7 @@
 #pragma once
 #include <utility>
 
+#include "hopper.h"
 #include "intrinsics.h"
 #include "shared.h"
 #include "tensor_cores.h"
