@@ -34,7 +34,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="fail where fresh outputs differ from the stored ones")
     parser.add_argument("--write", action="store_true", help="store the fresh outputs in the notebooks")
     parser.add_argument("--stamp", action="store_true", help="as --write, with the measured time and memory")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (default 1: repeatable to the bit)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a kernel (default 1: repeatable to the bit)")
     parser.add_argument("--timeout", type=int, default=600, help="seconds that one cell may take (default 600)")
     parser.add_argument("--folder", type=Path, default=files.NOTEBOOKS, help="where the notebooks are")
     parser.add_argument("--output", type=Path, default=files.ROOT / "build" / "tutorial", help="where pages go")

@@ -21,13 +21,14 @@ import pytest
 for package in ("nbclient", "nbconvert", "math_core", "ziamath"):
     pytest.importorskip(package, reason="the `notebooks` extra is not installed")
 
-import build
 import nbformat
-from course import compare, execute, files, markdown, render, timings
-from course import format as form
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+
+import build
+from course import compare, execute, files, markdown, render, timings
+from course import format as form
 
 QUICK = 20
 
