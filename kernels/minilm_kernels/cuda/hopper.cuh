@@ -16,6 +16,9 @@
 //
 //   TensorMap                            a matrix (of a batch) and the box, made by the binding: Runtime.tensor_map.
 //                                        Kernel parameter: const __grid_constant__ TensorMap
+//   tma_store(map, from, x, y, z)        begins to copy a box the other way; what lies outside is left out. The threads
+//                                        that wrote it call fence_async_proxy() first, then a barrier
+//   tma_store_commit(), tma_store_wait<N>()     close a group; wait until `from` of all but N groups may be overwritten
 //   tma_load(to, map, b, x, y, z)        begins to copy the box whose first element is column x of row y of matrix z;
 //                                        `to` at a multiple of 1024 bytes; all bytes of the box count for barrier b
 //
@@ -23,6 +26,8 @@
 //
 //   wgmma_m64k16<T, N, TA, TB>(d, a, b)  d[N / 2] += A B^T over 16 of k; T half or bfloat16, N 64, 128 or 256. Both
 //                                        operands are read from shared memory, while the warps go on
+//   wgmma_m64k16_registers<T, N, TB>(d, a, b)   the same with A in registers: a[4] as mma_m16n8k16 takes it, of the rows
+//                                        16w to 16w + 15
 //   wgmma_operand(tile)                  A (64 x 16) or B (N x 16) whose lines of 128 bytes run along k (TA, TB false):
 //                                        line l is row l. The next 16 of k begin 32 bytes on
 //   wgmma_operand_mn(tile, block)        the same with lines along the rows (TA, TB true): line l is k = l, 64 rows
@@ -32,9 +37,13 @@
 //   wgmma_wait<N>()                      until at most the N latest groups are being computed. Only then may their
 //                                        tiles be overwritten
 //   wgmma_wait_all(d)                    until all are done, and d may be read
+//   fence_async_proxy()                  what this thread wrote to shared memory can be seen by wgmma and by tma_store
 //
 //   d: in warp w of the four, with g = lane / 4 and t = lane % 4, for each 8 columns j
 //      d[4j], d[4j + 1] = (16w + g, 8j + 2t), (.., 8j + 2t + 1)     d[4j + 2], d[4j + 3] = (16w + g + 8, ..)
+//
+// Some of a block's warps: named_barrier_sync(id, threads) is a barrier for so many threads, named_barrier_arrive(id,
+// threads) counts there without waiting. id 1 to 15; 0 is __syncthreads.
 //
 // Registers: take_registers<N>() and give_registers<N>() by all warps of a warpgroup, N a multiple of 8.
 //
@@ -98,6 +107,22 @@ __device__ __forceinline__ void barrier_wait(Barrier* b, int parity CALLER) {
 #endif
 }
 
+__device__ __forceinline__ void named_barrier_sync(int id, int threads CALLER) {
+#ifdef MINILM_EMULATED
+    emulator::named_barrier(id, threads, true, place);
+#else
+    asm volatile("bar.sync %0, %1;" :: "r"(id), "r"(threads) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads CALLER) {
+#ifdef MINILM_EMULATED
+    emulator::named_barrier(id, threads, false, place);
+#else
+    asm volatile("bar.arrive %0, %1;" :: "r"(id), "r"(threads) : "memory");
+#endif
+}
+
 // ----------------------------------------------------------------------------------------------------------- copies
 
 __device__ __forceinline__ void tma_load(void* to, const TensorMap* map, Barrier* b, int x, int y, int z CALLER) {
@@ -107,6 +132,36 @@ __device__ __forceinline__ void tma_load(void* to, const TensorMap* map, Barrier
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5}], [%2];"
                  :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void tma_store(const TensorMap* map, const void* from, int x, int y, int z CALLER) {
+#ifdef MINILM_EMULATED
+    emulator::tma_store(map, from, x, y, z, place);
+#else
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];"
+                 :: "l"(map), "r"(shared_address(from)), "r"(x), "r"(y), "r"(z) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void tma_store_commit() {
+#ifndef MINILM_EMULATED
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+
+template <int GROUPS> __device__ __forceinline__ void tma_store_wait() {
+#ifndef MINILM_EMULATED
+    asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(GROUPS) : "memory");
+#endif
+}
+
+// Threads write to shared memory through one path, the copying unit and the tensor cores read through another.
+__device__ __forceinline__ void fence_async_proxy() {
+#ifdef MINILM_EMULATED
+    emulator::fence_async_proxy();
+#else
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
 
@@ -212,6 +267,38 @@ __device__ __forceinline__ void wgmma_m64k16(float (&d)[N / 2], unsigned long lo
 }
 
 #ifndef MINILM_EMULATED
+#define WGMMA_REGISTERS(N, TYPE, D_TEXT, A, B, TB, ...)                                                          \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" D_TEXT "}, {" A "}, " B    \
+                 ", 1, 1, 1, " TB ";" : __VA_ARGS__                                                              \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int(TRANSPOSED_B)) : "memory")
+#endif
+
+template <typename T, int N, bool TRANSPOSED_B>
+__device__ __forceinline__ void wgmma_m64k16_registers(float (&d)[N / 2], const uint32_t (&a)[4],
+                                                       unsigned long long b CALLER) {
+    static_assert(N == 64 || N == 128 || N == 256, "d has 64 rows and 64, 128 or 256 columns");
+#ifdef MINILM_EMULATED
+    emulator::emulate_wgmma<T>(d, N, a, b, TRANSPOSED_B, true, place);
+#else
+    if constexpr (N == 64 && IsHalf<T>::value)
+        WGMMA_REGISTERS(64, "f16", D_TEXT_0_31, "%32, %33, %34, %35", "%36", "%37", D_16(0), D_16(16));
+    if constexpr (N == 64 && !IsHalf<T>::value)
+        WGMMA_REGISTERS(64, "bf16", D_TEXT_0_31, "%32, %33, %34, %35", "%36", "%37", D_16(0), D_16(16));
+    if constexpr (N == 128 && IsHalf<T>::value)
+        WGMMA_REGISTERS(128, "f16", D_TEXT_0_31 ", " D_TEXT_32_63, "%64, %65, %66, %67", "%68", "%69", D_64(0));
+    if constexpr (N == 128 && !IsHalf<T>::value)
+        WGMMA_REGISTERS(128, "bf16", D_TEXT_0_31 ", " D_TEXT_32_63, "%64, %65, %66, %67", "%68", "%69", D_64(0));
+    if constexpr (N == 256 && IsHalf<T>::value)
+        WGMMA_REGISTERS(256, "f16", D_TEXT_0_31 ", " D_TEXT_32_63 ", " D_TEXT_64_127, "%128, %129, %130, %131", "%132",
+                        "%133", D_64(0), D_64(64));
+    if constexpr (N == 256 && !IsHalf<T>::value)
+        WGMMA_REGISTERS(256, "bf16", D_TEXT_0_31 ", " D_TEXT_32_63 ", " D_TEXT_64_127, "%128, %129, %130, %131", "%132",
+                        "%133", D_64(0), D_64(64));
+#endif
+}
+
+#ifndef MINILM_EMULATED
+#undef WGMMA_REGISTERS
 #undef D_TEXT_0_31
 #undef D_TEXT_32_63
 #undef D_TEXT_64_127

@@ -40,18 +40,20 @@ def check(array: Any, box: tuple[int, ...], swizzle: int) -> None:
 def encode(array: Any, box: tuple[int, ...], swizzle: int) -> np.ndarray:
     """The tensor map of a CuPy array, as a NumPy array of one element that CuPy passes to a kernel by value."""
     check(array, box, swizzle)
-    rank = array.ndim
+    if array.ndim == 2:  # the copies of hopper.cuh have three coordinates
+        shape, strides, box = (1, *array.shape), (array.shape[0] * array.strides[0], *array.strides), (1, *box)
+    else:
+        shape, strides = array.shape, array.strides
     made = np.zeros((), dtype="V128")
-    function = _driver().cuTensorMapEncodeTiled
-    status = function(
+    status = _driver().cuTensorMapEncodeTiled(
         ctypes.c_void_p(made.ctypes.data),
         ctypes.c_int(_TYPES[np.dtype(array.dtype).name]),
-        ctypes.c_uint32(rank),
+        ctypes.c_uint32(3),
         ctypes.c_void_p(array.data.ptr),
-        (ctypes.c_uint64 * rank)(*array.shape[::-1]),
-        (ctypes.c_uint64 * (rank - 1))(*array.strides[-2::-1]),
-        (ctypes.c_uint32 * rank)(*box[::-1]),
-        (ctypes.c_uint32 * rank)(*[1] * rank),
+        (ctypes.c_uint64 * 3)(*shape[::-1]),
+        (ctypes.c_uint64 * 2)(*strides[-2::-1]),
+        (ctypes.c_uint32 * 3)(*box[::-1]),
+        (ctypes.c_uint32 * 3)(1, 1, 1),
         ctypes.c_int(0),  # no interleave
         ctypes.c_int(SWIZZLES[swizzle]),
         ctypes.c_int(_L2_PROMOTION_128B),

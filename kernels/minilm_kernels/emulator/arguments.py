@@ -178,7 +178,8 @@ def _pointer(kernel: str, parameter: Parameter, argument: Any) -> Any:
 
 def _scalar(kernel: str, parameter: Parameter, argument: Any) -> Any:
     if parameter.type == "TensorMap" and isinstance(argument, TensorMap):
-        return ctypes.create_string_buffer(128)
+        storage = ctypes.create_string_buffer(128 + 64)  # the map has to begin at a multiple of 64 bytes
+        return (ctypes.c_char * 128).from_buffer(storage, -ctypes.addressof(storage) % 64)
     if not isinstance(argument, np.generic) or not _takes(parameter.type, argument.dtype):
         wanted = _expected(parameter.type) if parameter.type in _DTYPES else "scalar"
         raise LaunchError(
