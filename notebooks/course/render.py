@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 import ziamath
@@ -111,7 +111,7 @@ def _page(path: Path, notebook: NotebookNode, output: Path) -> Page:
             body.append(_section(html, cell))
             if not summary and (paragraph := re.search(r"<p>(.*?)</p>", html, re.DOTALL)):
                 summary = paragraph[1]
-            search.append(_search_entry(url, renderer, html))
+            _add_to_search(search, url, renderer, html)
         elif cell.cell_type == "code":
             try:
                 body.append(_code_cell(cell, renderer))
@@ -129,11 +129,15 @@ def _section(html: str, cell: NotebookNode) -> str:
     return f'<section class="{kind}">\n{html}</section>'
 
 
-def _search_entry(url: str, renderer: PageRenderer, html: str) -> dict[str, str]:
+def _add_to_search(entries: list[dict[str, str]], url: str, renderer: PageRenderer, html: str) -> None:
+    """Add the words of one cell to the entry of the heading that it stands under."""
     _, anchor, heading = renderer.headings[-1] if renderer.headings else (1, "", "")
-    words = re.sub(r"<math.*?</math>", " ", html, flags=re.DOTALL)
-    words = " ".join(re.sub(r"<[^>]+>", " ", words).split())
-    return {"url": f"{url}#{anchor}", "heading": heading, "text": words}
+    words = re.sub(r"<math.*?</math>|<h\d.*?</h\d>", " ", html, flags=re.DOTALL)
+    words = unescape(" ".join(re.sub(r"<[^>]+>", " ", words).split()))
+    if entries and entries[-1]["url"] == f"{url}#{anchor}":
+        entries[-1]["text"] += f" {words}"
+    else:
+        entries.append({"url": f"{url}#{anchor}", "heading": heading, "text": words})
 
 
 def _code_cell(cell: NotebookNode, renderer: PageRenderer) -> str:

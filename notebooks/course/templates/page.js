@@ -34,6 +34,14 @@ for (const block of document.querySelectorAll(".code")) {
   block.append(button);
 }
 
+// Some 180 letters of `text` around the first place of `word`, cut between words.
+function around(text, word) {
+  const place = Math.max(0, text.toLowerCase().indexOf(word));
+  const start = place > 60 ? text.indexOf(" ", place - 60) + 1 : 0;
+  const end = text.length > start + 180 ? text.lastIndexOf(" ", start + 180) : text.length;
+  return (start ? "… " : "") + text.slice(start, end) + (end < text.length ? " …" : "");
+}
+
 // Search on the index: every word has to occur; hits in a heading come first.
 const field = document.getElementById("search");
 if (field) {
@@ -47,9 +55,8 @@ if (field) {
     if (!words.length) return;
     const hits = [];
     for (const entry of COURSE) {
-      const heading = `${entry.title} ${entry.heading}`.toLowerCase();
-      const everything = `${heading} ${entry.text.toLowerCase()}`;
-      if (!words.every((word) => everything.includes(word))) continue;
+      const heading = entry.heading.toLowerCase();
+      if (!words.every((word) => `${heading} ${entry.text.toLowerCase()}`.includes(word))) continue;
       hits.push([words.filter((word) => heading.includes(word)).length, entry]);
     }
     hits.sort((a, b) => b[0] - a[0]);
@@ -59,9 +66,8 @@ if (field) {
       link.href = entry.url;
       link.textContent = entry.heading && !entry.title.endsWith(entry.heading)
         ? `${entry.title}: ${entry.heading}` : entry.title;
-      const at = Math.max(0, entry.text.toLowerCase().indexOf(words[0]) - 60);
       const excerpt = document.createElement("p");
-      excerpt.textContent = (at ? "… " : "") + entry.text.slice(at, at + 180);
+      excerpt.textContent = around(entry.text, words[0]);
       item.append(link, excerpt);
       list.append(item);
     }
