@@ -104,7 +104,9 @@ def _page(path: Path, notebook: NotebookNode, output: Path) -> Page:
     key = files.key(path)
     url = f"{key}.html"
     renderer = PageRenderer(path, output / url)
-    body, search, summary = [], [], ""
+    body: list[str] = []
+    search: list[dict[str, str]] = []
+    summary = ""
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "markdown":
             html = renderer.html(cell.source)
