@@ -43,6 +43,8 @@ class Rung:
     align      rows of the operands have to begin at multiples of so many bytes
     options    -DNAME=value, the same for every launch
     larger     the same file with a larger tile, for products that have enough of those for every multiprocessor
+    tensor_maps  the kernel takes the number of matrices and the tensor maps of both operands besides (rung 08), and a
+               block stays for many tiles: no more blocks than multiprocessors
     """
 
     file: str
@@ -54,6 +56,7 @@ class Rung:
     align: int = 1
     options: tuple[str, ...] = ()
     larger: Rung | None = None
+    tensor_maps: bool = False
 
 
 _SIXTEEN_BITS = ("float16", "bfloat16")
@@ -67,6 +70,14 @@ def _pipeline(dtypes: tuple[str, ...], *options: str) -> Rung:
     return Rung(file, (128, 128), (128,), dtypes, 80, 6 * _STAGE, 16, options, wide)
 
 
+def _hopper(dtypes: tuple[str, ...]) -> Rung:
+    """Rung 08: four stages of 128 x 128, or where they suffice of 128 x 256, and their barriers."""
+    file, barriers = "matmul/08_hopper.cu", 2 * 4 * 8
+    wide = Rung(file, (128, 256), (384,), dtypes, 90, 12 * _STAGE + barriers, 16, tensor_maps=True)
+    narrow = ("-DTILE_N=128",)
+    return Rung(file, (128, 128), (384,), dtypes, 90, 8 * _STAGE + barriers, 16, narrow, wide, tensor_maps=True)
+
+
 LADDER = {
     "01": Rung("matmul/01_naive.cu", (32, 32), (32, 32)),
     "02": Rung("matmul/02_coalesced.cu", (32, 32), (32, 32)),
@@ -76,6 +87,7 @@ LADDER = {
     "06": Rung("matmul/06_wmma.cu", (128, 128), (256,), _SIXTEEN_BITS),
     "07": _pipeline(_SIXTEEN_BITS),
     "07-tf32": _pipeline(("float32",)),
+    "08": _hopper(_SIXTEEN_BITS),
 }
 
 
@@ -137,14 +149,26 @@ def _spread(runtime: Runtime, operand: _Operand, batch: tuple[int, ...]) -> tupl
 
 
 def _aligned(runtime: Runtime, array: Array, bytes_: int) -> Array:
-    """The array, or a copy whose rows are lengthened with zeros until each begins at a multiple of `bytes_`."""
+    """The array, or a copy in which every row begins at a multiple of `bytes_`: the rows are lengthened with zeros."""
     ragged = array.shape[-1] * array.dtype.itemsize % bytes_
-    if not ragged:
+    interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    if array.size == 0 or (not ragged and interface["data"][0] % bytes_ == 0):
         return array
-    missing = (bytes_ - ragged) // array.dtype.itemsize
+    missing = (-ragged % bytes_) // array.dtype.itemsize
     longer = runtime.zeros(array.shape[:-1] + (array.shape[-1] + missing,), array.dtype)
     longer[..., : array.shape[-1]] = array
     return longer
+
+
+def _tensor_maps(runtime: Runtime, tile: tuple[int, int], arrays: tuple[Array, Array], along: tuple[bool, bool]) -> list:
+    """What rung 08 is told of A and B: boxes of 64 along k by a tile's side (`along` k), or of 64 rows by 64 of k."""
+    maps = []
+    for array, along_k, side in zip(arrays, along, tile, strict=True):
+        if array.size == 0:  # K = 0: nothing will be copied, but a map has to be given
+            array = runtime.zeros((1, 64, 64), array.dtype)
+        whole = array.reshape(-1, *array.shape[-2:])
+        maps.append(runtime.tensor_map(whole, (1, side if along_k else 64, 64), 128))
+    return maps
 
 
 def _element_type(runtime: Runtime, arrays: dict[str, Array], elements: str | None, allowed: tuple[str, ...]) -> str:
@@ -223,21 +247,22 @@ def run(
         "ELEMENT": _C_NAMES[dtype],
     }
     options = tuple(f"-D{name}={value}" for name, value in defines.items() if value)
-    module = runtime.load(rung.file, rung.options + options)
+    kernel = runtime.load(rung.file, rung.options + options).get_function("matmul")
     sizes = (rows, columns, inner, a_array.shape[-1], b_array.shape[-1], columns)
-    module.get_function("matmul")(
-        (tiles,),
-        rung.block,
-        (
-            a_array,
-            b_array,
-            None if bias is None else runtime.asarray(bias),
-            out,
-            *(np.int32(s) for s in sizes),
-            *(np.int64(s) for s in (a_step, b_step, rows * columns)),
-        ),
-        rung.shared,
-    )
+    arguments = [
+        a_array,
+        b_array,
+        None if bias is None else runtime.asarray(bias),
+        out,
+        *(np.int32(s) for s in sizes),
+        *(np.int64(s) for s in (a_step, b_step, rows * columns)),
+    ]
+    blocks = tiles
+    if rung.tensor_maps:
+        along_k = (not left.transposed, right.transposed)
+        arguments += [np.int32(matrices), *_tensor_maps(runtime, rung.tile, (a_array, b_array), along_k)]
+        blocks = min(tiles, runtime.multiprocessors)
+    kernel((blocks,), rung.block, tuple(arguments), rung.shared)
     return out
 
 

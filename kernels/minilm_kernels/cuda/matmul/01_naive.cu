@@ -19,6 +19,8 @@
 //          a byte; a GPU with 67 TFLOP/s and 4.8 TB/s needs 14 to be limited by arithmetic, so a product of this size
 //          should be. But here each multiply-add asks for 8 bytes: 0.25 operations a byte asked for, 550 GB in all.
 // Limit:   the load units and caches, and they are used badly: 33 sectors for each pair of loads of a warp.
+//
+// compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1 -DGELU=1
 #include "common.cuh"
 #include "matmul/pieces.cuh"
 
@@ -36,5 +38,5 @@ extern "C" __global__ void __launch_bounds__(1024) matmul(
 
     float sum = 0.0f;
     for (int k = 0; k < K; ++k) sum += a[index_a(i, k, lda)] * b[index_b(k, j, ldb)];
-    c[(long long)i * ldc + j] = finish(sum, bias, j);
+    c[(long long)i * ldc + j] = finish(sum, bias_of(bias, j));
 }

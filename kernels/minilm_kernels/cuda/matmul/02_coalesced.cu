@@ -19,6 +19,8 @@
 //
 // With TRANSPOSE_A or TRANSPOSE_B the operand lies the other way round, and the loads of B are scattered again as A's
 // were in rung 01. From rung 03 on the way over shared memory makes both orders equally good.
+//
+// compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1 -DGELU=2
 #include "common.cuh"
 #include "matmul/pieces.cuh"
 
@@ -36,5 +38,5 @@ extern "C" __global__ void __launch_bounds__(1024) matmul(
 
     float sum = 0.0f;
     for (int k = 0; k < K; ++k) sum += a[index_a(i, k, lda)] * b[index_b(k, j, ldb)];
-    c[(long long)i * ldc + j] = finish(sum, bias, j);
+    c[(long long)i * ldc + j] = finish(sum, bias_of(bias, j));
 }

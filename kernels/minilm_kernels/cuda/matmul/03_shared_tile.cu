@@ -22,8 +22,10 @@
 //
 // Roofline, M = N = K = 4096, float32: a tile of 32 x 32 fetches 2 x 32 x K numbers, so 8 operations for each byte
 //          fetched: 17 GB in all instead of 550. Of shared memory each multiply-add asks 8 bytes.
-// Limit:   shared memory. It delivers 128 bytes a clock and multiprocessor, which is 32 numbers, for 128 arithmetic
-//          units that would take 256. A(i, k) is the same for a whole warp and B(k, j) a row: two loads, 1 multiply-add.
+// Limit:   shared memory. A clock of a multiprocessor brings 128 bytes of it, 32 numbers, to arithmetic units that would
+//          take 256: two loads, of A(i, k) (the same for a whole warp) and of B(k, j), for one multiply-add.
+//
+// compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1
 #include "common.cuh"
 #include "matmul/pieces.cuh"
 
@@ -58,5 +60,5 @@ extern "C" __global__ void __launch_bounds__(1024) matmul(
 
     // Only now: a thread outside of C must not leave before the barriers, which wait for every thread.
     const int i = tile.row + y, j = tile.column + x;
-    if (i < M && j < N) c[(long long)i * ldc + j] = finish(sum, bias, j);
+    if (i < M && j < N) c[(long long)i * ldc + j] = finish(sum, bias_of(bias, j));
 }

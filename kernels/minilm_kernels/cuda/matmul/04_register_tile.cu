@@ -25,6 +25,8 @@
 //          Shared memory: 16 numbers for 64 multiply-adds, 2 operations a byte, 8 times as many as in 03.
 // Limit:   the instructions. 16 loads of 4 bytes for 64 multiply-adds: every fifth instruction is a load, and the
 //          loads keep shared memory busy all the time. And nothing overlaps: while a tile is fetched, nobody computes.
+//
+// compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1
 #include "common.cuh"
 #include "matmul/pieces.cuh"
 
@@ -78,6 +80,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) matmul(
 #pragma unroll
         for (int s = 0; s < TN; ++s) {
             const int i = tile.row + ty + r * SIDE, j = tile.column + tx + s * SIDE;
-            if (i < M && j < N) c[(long long)i * ldc + j] = finish(sums[r][s], bias, j);
+            if (i < M && j < N) c[(long long)i * ldc + j] = finish(sums[r][s], bias_of(bias, j));
         }
 }

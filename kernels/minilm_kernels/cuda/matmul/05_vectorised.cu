@@ -28,6 +28,11 @@
 //          GROUP in pieces.cuh). Shared memory: 4 loads of 16 bytes for 64 multiply-adds.
 // Limit:   the multiply-add units themselves: 64 of about 75 instructions of the inner loop are multiply-adds. What is
 //          left to gain are the instructions around them. The way on is another kind of unit: tensor cores.
+//
+// compile with: -DTRANSPOSE_A=1
+// compile with: -DTRANSPOSE_B=1
+// compile with: -DGELU=1
+// compile with: -DGELU=2
 #include "common.cuh"
 #include "matmul/pieces.cuh"
 
@@ -150,15 +155,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) matmul(
 #pragma unroll
         for (int half_tile = 0; half_tile < 2; ++half_tile) {
             const int j = tile.column + column + half_tile * (WN / 2);
-            const float* four = &sums[r][half_tile * 4];
+            float four[4];
+#pragma unroll
+            for (int s = 0; s < 4; ++s)
+                four[s] = j + s < N ? finish(sums[r][half_tile * 4 + s], bias_of(bias, j + s)) : 0.0f;
             float* to = c + (long long)i * ldc + j;
             if (aligned && j + 4 <= N) {
-                *reinterpret_cast<float4*>(to) = make_float4(finish(four[0], bias, j), finish(four[1], bias, j + 1),
-                                                             finish(four[2], bias, j + 2), finish(four[3], bias, j + 3));
+                *reinterpret_cast<float4*>(to) = make_float4(four[0], four[1], four[2], four[3]);
             } else {
 #pragma unroll
                 for (int s = 0; s < 4; ++s)
-                    if (j + s < N) to[s] = finish(four[s], bias, j + s);
+                    if (j + s < N) to[s] = four[s];
             }
         }
     }

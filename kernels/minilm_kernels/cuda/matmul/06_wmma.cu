@@ -23,6 +23,8 @@
 //          990 TFLOP/s would ask the L2 cache for 15 TB/s, which is more than it has.
 // Limit:   the waiting. Global -> registers -> shared -> barrier -> compute -> barrier: while one part works the
 //          others rest, and the tensor cores are so fast that they rest most of all.
+//
+// compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1
 #ifndef ELEMENT
 #define ELEMENT half
 #endif
@@ -123,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) matmul(
             for (int e = lane; e < F * F; e += WARP_SIZE) {
                 const int i = tile.row + row + r * F + e / F, j = tile.column + column + s * F + e % F;
                 if (i < M && j < N)
-                    c[(long long)i * ldc + j] = narrow<Element>(finish(c_tile[warp][e / F][e % F], bias, j));
+                    c[(long long)i * ldc + j] = narrow<Element>(finish(c_tile[warp][e / F][e % F], bias_of(bias, j)));
             }
             __syncwarp();
         }

@@ -38,6 +38,12 @@
 //          64 x 64 x 16 multiply-adds.
 // Limit:   mma.sync itself. On Hopper it reaches about 63 % of the tensor cores' rate: its operands come through
 //          registers, and registers are what a warp has few of. The next rung multiplies straight from shared memory.
+//
+// compile with: -DTRANSPOSE_A=1
+// compile with: -DTRANSPOSE_B=1 -DELEMENT=bfloat16
+// compile with: -DTILE_N=256 -DGELU=1
+// compile with: -DELEMENT=float
+// compile with: -DELEMENT=float -DTRANSPOSE_A=1 -DTRANSPOSE_B=1 -DTILE_N=256
 #ifndef ELEMENT
 #define ELEMENT half
 #endif
@@ -110,8 +116,8 @@ template <bool K_CONTIGUOUS, int ROWS> struct Operand {
 #pragma unroll
             for (int quarter = 0; quarter < 4; ++quarter) {
                 const int row_half = IS_A ? quarter % 2 : quarter / 2, k_half = IS_A ? quarter / 2 : quarter % 2;
-                const int x = row + row_half * 8 + g;
-                r[quarter] = to_tf32(*reinterpret_cast<const float*>(tile + place(k + k_half * 4 + t, x / 4) + x % 4 * 4));
+                const int x = row + row_half * 8 + g, chunk = place(k + k_half * 4 + t, x / CHUNK);
+                r[quarter] = to_tf32(*reinterpret_cast<const float*>(tile + chunk + x % CHUNK * 4));
             }
         } else {
             const int quarter = lane / 8, within = lane % 8;  // this lane brings the address of line `within` of it
@@ -135,17 +141,6 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], 
     else mma_m16n8k16<Element>(d, a, b);
 }
 
-// Two neighbours in a row of C, at once if they are both in it and aligned.
-__device__ __forceinline__ void store2(Element* to, float first, float second, int count, bool aligned) {
-    if (aligned && count >= 2) {
-        if constexpr (TF32) *reinterpret_cast<float2*>(to) = make_float2(first, second);
-        else *reinterpret_cast<uint32_t*>(to) = pack<Element>(first, second);
-    } else {
-        if (count >= 1) to[0] = narrow<Element>(first);
-        if (count >= 2) to[1] = narrow<Element>(second);
-    }
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS) matmul(
     const Element* __restrict__ a, const Element* __restrict__ b, const Element* __restrict__ bias,
     Element* __restrict__ c, int M, int N, int K, int lda, int ldb, int ldc, long long batch_a, long long batch_b,
@@ -153,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS) matmul(
     DYNAMIC_SHARED(unsigned char, stages);  // STAGES times a tile of A and a tile of B
     const Tile tile = tile_of_block<BM, BN, 8>(M, N);
     c += tile.batch * batch_c;
-    const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+    const int warp = threadIdx.x / WARP_SIZE;
     const int row = warp / WARPS_ACROSS * WM, column = warp % WARPS_ACROSS * WN;  // of the warp's tile, in the block's
 
     OperandA operand_a(a + tile.batch * batch_a, lda, tile.row, M, K);
@@ -199,20 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS) matmul(
         }
     }
 
-    const bool aligned = ldc % 2 == 0 && reinterpret_cast<size_t>(c) % (2 * sizeof(Element)) == 0;
 #pragma unroll
     for (int r = 0; r < WM / MMA_M; ++r)
-#pragma unroll
-        for (int half_tile = 0; half_tile < 2; ++half_tile) {
-            const int i = tile.row + row + r * MMA_M + half_tile * 8 + lane / 4;
-            if (i >= M) continue;
-#pragma unroll
-            for (int s = 0; s < WN / MMA_N; ++s) {
-                const int j = tile.column + column + s * MMA_N + lane % 4 * 2;
-                const float* two = &sums[r][s][half_tile * 2];
-                if (j < N)
-                    store2(c + (long long)i * ldc + j, finish(two[0], bias, j),
-                           j + 1 < N ? finish(two[1], bias, j + 1) : 0.0f, N - j, aligned);
-            }
-        }
+        write_sums<WN>(&sums[r][0][0], bias, c, ldc, tile.row + row + r * MMA_M, tile.column + column, M, N);
 }

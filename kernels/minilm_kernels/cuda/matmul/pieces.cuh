@@ -68,9 +68,51 @@ template <int ROWS, int COLUMNS, int GROUP = 1> __device__ __forceinline__ Tile 
 
 // What a finished sum becomes: the bias of its column is added, then GELU if the kernel was compiled with it. Here it
 // costs nothing but a few operations; in a kernel of its own it would read and write all of C once more.
-__device__ __forceinline__ float finish(float sum, const Element* bias, int column) {
-    if (bias) sum += widen(bias[column]);
+__device__ __forceinline__ float finish(float sum, float bias) {
+    sum += bias;
     if (GELU == 1) sum = 0.5f * sum * (1.0f + erff(sum * 0.70710678f));
     if (GELU == 2) sum = 0.5f * sum * (1.0f + tanhf(0.79788456f * (sum + 0.044715f * sum * sum * sum)));
     return sum;
+}
+__device__ __forceinline__ float bias_of(const Element* bias, int column) { return bias ? widen(bias[column]) : 0.0f; }
+
+// Writes 16 rows of C, from row i and column j on, out of the registers in which mma.sync and wgmma leave the sums of a
+// warp: 8 columns after 8 columns, and of each, with g = lane / 4 and t = lane % 4,
+//   sums[0], sums[1] = (g, 2t), (g, 2t + 1)     sums[2], sums[3] = (g + 8, 2t), (g + 8, 2t + 1)
+struct __align__(2 * sizeof(Element)) Pair {
+    Element first, second;
+};
+template <int COLUMNS>
+__device__ __forceinline__ void write_sums(const float* sums, const Element* bias, Element* c, int ldc, int i, int j,
+                                           int M, int N) {
+    const int lane = threadIdx.x % WARP_SIZE;
+    i += lane / 4;
+    // Two neighbours are stored at once where all pairs stand at even places and none lies across the edge.
+    const bool in_pairs = ldc % 2 == 0 && reinterpret_cast<size_t>(c) % sizeof(Pair) == 0 && j + COLUMNS <= N;
+    j += lane % 4 * 2;
+    Element* row[2] = {c + (long long)i * ldc + j, c + (long long)(i + 8) * ldc + j};
+    if (in_pairs) {
+#pragma unroll
+        for (int s = 0; s < COLUMNS / 8; ++s) {
+            const float bias0 = bias_of(bias, j + s * 8), bias1 = bias_of(bias, j + s * 8 + 1);
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+                if (i + h * 8 < M)
+                    *reinterpret_cast<Pair*>(row[h] + s * 8) = {
+                        narrow<Element>(finish(sums[s * 4 + h * 2], bias0)),
+                        narrow<Element>(finish(sums[s * 4 + h * 2 + 1], bias1))};
+        }
+    } else {
+#pragma unroll
+        for (int s = 0; s < COLUMNS / 8; ++s)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                if (j + s * 8 + e >= N) continue;
+                const float bias_here = bias_of(bias, j + s * 8 + e);
+#pragma unroll
+                for (int h = 0; h < 2; ++h)
+                    if (i + h * 8 < M)
+                        row[h][s * 8 + e] = narrow<Element>(finish(sums[s * 4 + h * 2 + e], bias_here));
+            }
+    }
 }
