@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, damage is noticed and named, and arrays survive to the bit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,29 @@ def test_what_a_killed_process_left_is_cleared_and_never_listed(tmp_path):
     assert list_checkpoints(tmp_path) == []
     write(tmp_path, 5)
     assert not stale.exists()
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_crash_between_the_two_renames_loses_no_checkpoint(tmp_path, partial):
+    folder = write(tmp_path, 5, "old")
+    folder.rename(folder.with_name(".step-000005.replaced"))
+    if partial:  # what would have replaced it
+        folder.with_name(".step-000005.partial").mkdir()
+    assert list_checkpoints(tmp_path) == []
+    newer = write(tmp_path, 6)
+    assert sorted(folder.parent.iterdir()) == [folder, newer]
+    assert (folder / "model.safetensors").read_text() == "old"
+    read_checkpoint(folder)
+
+
+def test_a_replaced_checkpoint_stays_replaced(tmp_path):
+    folder = write(tmp_path, 5, "new")
+    shutil.copytree(folder, folder.with_name(".step-000005.replaced"))
+    (folder.with_name(".step-000005.replaced") / "model.safetensors").write_text("old")
+    checkpoint.restore_replaced(tmp_path)
+    assert (folder / "model.safetensors").read_text() == "new"
+    newer = write(tmp_path, 6)
+    assert sorted(folder.parent.iterdir()) == [folder, newer]
 
 
 def test_everything_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):

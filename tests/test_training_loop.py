@@ -322,6 +322,46 @@ def test_a_damaged_newest_checkpoint_names_the_good_one(tmp_path):
     assert loop.run().step == 20
 
 
+@pytest.mark.parametrize("at", [4, 20])
+def test_a_sample_that_fails_does_not_lose_the_training(tmp_path, at):
+    whole = make(tmp_path / "whole")
+    whole.run()
+    loop = make(tmp_path / "run", sample_interval=at, checkpoint_interval=0, eval_interval=0)
+
+    def fail():
+        raise ValueError("the sample failed")
+
+    loop.sample = fail
+    with pytest.raises(ValueError, match="the sample failed"):
+        loop.run()
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == [f"step-{at:06d}"]
+    again = make(tmp_path / "run")
+    again.resume()
+    assert again.run().step == 20
+    assert_same_bits(weights(whole), weights(again))
+
+
+def test_resume_finds_a_checkpoint_that_was_being_replaced(tmp_path):
+    make(tmp_path).run()
+    newest = list_checkpoints(tmp_path)[-1]
+    newest.rename(newest.with_name(f".{newest.name}.replaced"))
+    loop = make(tmp_path)
+    loop.resume()
+    assert loop.step == 20
+
+
+def test_evaluating_leaves_every_module_in_its_mode():
+    loop = make()
+    loop.model.train()
+    loop.model.dropout.eval()  # a part that is frozen on purpose
+    before = [module.training for module in loop.model.modules()]
+    loop.evaluate()
+    assert [module.training for module in loop.model.modules()] == before
+    loop.model.eval()
+    loop.evaluate()
+    assert not any(module.training for module in loop.model.modules())
+
+
 def test_nothing_to_evaluate():
     loop = make()
     loop.validation = ()

@@ -6,9 +6,8 @@ A checkpoint `step-000500` holds
     optimizer.safetensors                              the optimiser's arrays
     trainer_state.json                                 everything else, and a checksum of every other file
 
-It is written under a temporary name, flushed to the disk and then renamed, so that a crash, a full disk or a
-power cut leaves the previous checkpoint as it was. Nothing is ever pickled: reading a checkpoint cannot run
-code.
+It is written under a temporary name, flushed to the disk and then renamed, so that a crash, a full disk or a power cut
+leaves the previous checkpoint as it was. Nothing is ever pickled: reading a checkpoint cannot run code.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ __all__ = [
     "prune_checkpoints",
     "read_arrays",
     "read_checkpoint",
+    "restore_replaced",
     "write_arrays",
     "write_checkpoint",
 ]
@@ -58,6 +58,17 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
+def restore_replaced(run: str | Path) -> None:
+    """Give checkpoints back their names that a crash caught between the two renames of a replacement.
+
+    The old checkpoint then stands under `.step-….replaced`, whole, and there is none under its own name.
+    """
+    for replaced in (Path(run) / "checkpoints").glob(".step-*.replaced"):
+        folder = replaced.with_name(replaced.name.removeprefix(".").removesuffix(".replaced"))
+        if not folder.exists():
+            replaced.rename(folder)
+
+
 def write_checkpoint(folder: Path, write_files: Callable[[Path], None], state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all.
 
@@ -70,6 +81,7 @@ def write_checkpoint(folder: Path, write_files: Callable[[Path], None], state: d
         OSError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    restore_replaced(folder.parent.parent)
     for stale in folder.parent.glob(".step-*"):  # left by a process that was killed while it wrote
         shutil.rmtree(stale, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -138,8 +150,7 @@ def prune_checkpoints(run: Path, keep_last: int, best: int | None) -> None:
 
 
 def write_arrays(tree: Any, path: Path) -> Any:
-    """Write the arrays of nested dicts and lists to a safetensors file; return the tree with their names
-    instead.
+    """Write the arrays of nested dicts and lists to a safetensors file; return the tree with their names instead.
 
     What is returned is plain and goes into JSON; `read_arrays` puts the arrays back. Tensors count as arrays.
     """

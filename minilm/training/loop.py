@@ -41,8 +41,7 @@ __all__ = [
 
 Batch = dict[str, Any]
 
-# Settings in which a resumed run may differ from the run it goes on with: how long it is, and what it
-# reports.
+# Settings in which a resumed run may differ from the run it goes on with: how long it is, and what it reports.
 FREE_SETTINGS = {
     "steps", "log_interval", "eval_interval", "eval_batches", "sample_interval", "sample_prompt",
     "sample_tokens", "checkpoint_interval", "keep_checkpoints",
@@ -249,6 +248,7 @@ class TrainingLoop:
         if checkpoint is None:
             if self.folder is None:
                 raise ValueError("this loop keeps no files; name the checkpoint to resume from")
+            checkpoints.restore_replaced(self.folder)
             checkpoint = checkpoints.latest_checkpoint(self.folder)
         checkpoint = Path(checkpoint)
         state = checkpoints.read_checkpoint(checkpoint)
@@ -290,8 +290,7 @@ class TrainingLoop:
             self.save()  # `run` saves the last step
 
     def _update(self) -> tuple[float, float, int]:
-        """Change the weights once; return the loss, the norm of the gradient before clipping, and the
-        tokens."""
+        """Change the weights once; return the loss, the norm of the gradient before clipping, and the tokens."""
         rate = self.config.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -337,8 +336,13 @@ class TrainingLoop:
 
     def _write_sample(self, bar: Any) -> None:
         assert self.sample is not None
-        with self._evaluating():
-            text = self.sample()
+        try:
+            with self._evaluating():
+                text = self.sample()
+        except Exception:  # what has been learnt is not lost with the sample
+            if self.folder is not None:
+                self.save()
+            raise
         self._record({"step": self.step, "sample": text})
         self._say(bar, f"step {self.step}: {text}")
 
@@ -368,14 +372,16 @@ class TrainingLoop:
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Without gradients and dropout; afterwards the random state is what it was before."""
+        """Without gradients and dropout; afterwards modes and random state are what they were before."""
         before = random.get_state()
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
             with no_grad():
                 yield
         finally:
-            self.model.train()
+            for module, training in modes:
+                module.training = training
             random.set_state(before)
 
     def _progress_bar(self) -> Any:
