@@ -1,9 +1,8 @@
 """Batches of token windows: random ones, as nanoGPT draws them, and epochs that visit every window once.
 
-Both are endless iterators over `{"input_ids": (B, T), "targets": (B, T)}`, where `targets` is the window one
-position
-later: `targets[b, t]` is the token that follows `input_ids[b, : t + 1]`. Each has a random generator of its
-own, and `state_dict` holds all it takes to go on with exactly the batch that would have come next.
+Both are endless iterators over `{"input_ids": (B, T), "targets": (B, T)}`, where `targets` is the window one position
+later: `targets[b, t]` is the token that follows `input_ids[b, : t + 1]`. Each has a random generator of its own, and
+`state_dict` holds all it takes to go on with exactly the batch that would have come next.
 """
 
 from __future__ import annotations
@@ -135,8 +134,7 @@ class SequentialWindows(_Windows):
         return self._starts[first : first + self.batch_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the iterator stands: the generator at the start of this epoch, and the batch within
-        it."""
+        """Return where the iterator stands: the generator at the start of this epoch, and the batch within it."""
         state = super().state_dict()
         state.update(
             shuffle=self.shuffle,

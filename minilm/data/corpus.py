@@ -49,9 +49,8 @@ def embedded_text() -> str:
 def embedded_documents() -> tuple[str, ...]:
     """Return the embedded corpus as documents: one per topic of the reference and one per library module.
 
-    The order is that of a hash of each document's name. So a split by position gives a fair sample of
-    documents to both sides, and a module keeps its place among the others from one Python version to the
-    next. A paragraph that
+    The order is that of a hash of each document's name. So a split by position gives a fair sample of documents to
+    both sides, and a module keeps its place among the others from one Python version to the next. A paragraph that
     occurs twice is kept once: copies would let a validation split be learnt by heart.
 
     Parsing the library takes some seconds, so the result is kept in `cache_folder()`; when that folder cannot

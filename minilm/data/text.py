@@ -91,8 +91,7 @@ class TextFile:
 
 
 def text_files(path: str | Path, pattern: str | None = None, encoding: str = "utf-8") -> list[TextFile]:
-    """Return the text files at `path`: the file itself, or the files of a folder and its subfolders, sorted
-    by name.
+    """Return the text files at `path`: the file itself, or the files of a folder and its subfolders, sorted by name.
 
     Args:
         path: a file, or a folder.

@@ -67,12 +67,10 @@ class TokenDataset:
     ) -> TokenDataset:
         """Tokenise `documents` into `folder` and open the result.
 
-        Each document is followed by the tokenizer's end-of-text token, if it has one. The validation part is
-        the end
-        of the token stream: the last `validation_fraction` of it, moved to the nearest start of a document
-            when there
-        is one within a tenth of that part, so that documents stay whole. The memory used does not depend on
-        the size of the corpus.
+        Each document is followed by the tokenizer's end-of-text token, if it has one. The validation part is the end
+        of the token stream: the last `validation_fraction` of it, moved to the nearest start of a document when there
+        is one within a tenth of that part, so that documents stay whole. The memory used does not depend on the size
+        of the corpus.
 
         Args:
             documents: texts, or files as from `text_files`.
@@ -141,14 +139,12 @@ class TokenDataset:
 def _write_tokens(
     file: BinaryIO, documents: Iterable[str | TextFile], tokenizer: Tokenizer, vocab_size: int
 ) -> tuple[int, int, list[int]]:
-    """Write an .npy file piece by piece; return the number of tokens and characters and where documents
-    start."""
+    """Write an .npy file piece by piece; return the number of tokens and characters and where documents start."""
     dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     end_of_text: Any = getattr(tokenizer, "eos_token_id", None)
     count = characters = 0
     starts = []
-    # NumPy pads the header so that the length can grow in place: write it now, and again when the length is
-    # known.
+    # NumPy pads the header so that the length can grow in place: write it now, and again when the length is known.
     _write_header(file, dtype, 0)
     header_bytes = file.tell()
     for document in documents:

@@ -1,7 +1,6 @@
 """An interpolated n-gram language model: the yardstick that a neural language model has to beat.
 
-It counts, and nothing else: no gradient, no vectors. That makes its validation loss the honest question to
-any small
+It counts, and nothing else: no gradient, no vectors. That makes its validation loss the honest question to any small
 GPT: has it learnt more than which tokens follow which?
 """
 
@@ -16,12 +15,10 @@ __all__ = ["NGramModel"]
 
 @dataclass(frozen=True)
 class _Level:
-    """Counts of the n-grams of one length: contexts h of length n - 1, each with the tokens w seen after
-    it."""
+    """Counts of the n-grams of one length: contexts h of length n - 1, each with the tokens w seen after it."""
 
-    codes: (
-        np.ndarray
-    )  # (G,) sorted: number of the context h times V, plus w; its index is the n-gram's own number
+    # (G,) sorted: number of the context h times V, plus w; its index is the n-gram's own number
+    codes: np.ndarray
     counts: np.ndarray  # (G,) c(hw)
     totals: np.ndarray  # (contexts,) c(h·), the number of tokens seen after h
     kinds: np.ndarray  # (contexts,) N(h·), the number of different tokens seen after h
@@ -35,9 +32,8 @@ class NGramModel:
         p(w | h) = (max(c(hw) − d, 0) + (d · N(h·) + a) · p(w | h')) / (c(h·) + a),    p(w | ) from p₀ = 1 / V
 
     where c counts occurrences and N(h·) different successors. With a = 0 this is interpolated absolute
-    discounting (Ney, Essen and Kneser 1994); with d = 0 the hierarchical Dirichlet model (MacKay and Peto
-    1995); with both the one-table form of the Pitman-Yor model (Teh 2006). A context never seen gives p(w |
-    h').
+    discounting (Ney, Essen and Kneser 1994); with d = 0 the hierarchical Dirichlet model (MacKay and Peto 1995);
+    with both the one-table form of the Pitman-Yor model (Teh 2006). A context never seen gives p(w | h').
 
     Args:
         order: the longest n-gram, n ≥ 1 (1 ignores the context).

@@ -51,8 +51,7 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): as unsure as if so many tokens were equally likely each time; inf where that
-        overflows."""
+        """exp(loss): as unsure as if so many tokens were equally likely each time; inf where that overflows."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     @property

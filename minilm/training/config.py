@@ -104,12 +104,14 @@ class TrainingConfig:
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of step `step`, counted from 0.
 
-        In the warm-up of W steps, lr · (step + 1) / (W + 1). Afterwards, with r the share of the remaining
-        steps
-        that has passed, cosine: lr_min + (lr − lr_min) · (1 + cos πr) / 2, linear: lr_min + (lr − lr_min) ·
-            (1 − r).
-        The cosine is nanoGPT's, to the step: those of `minilm.optim` one step further on, so that the first
-        step is not one of learning rate 0.
+        In the warm-up of W steps it is lr · (step + 1) / (W + 1). Afterwards, with r the share of the remaining steps
+        that has passed,
+
+            cosine:  lr_min + (lr − lr_min) · (1 + cos πr) / 2
+            linear:  lr_min + (lr − lr_min) · (1 − r)
+
+        The cosine is nanoGPT's, to the step: those of `minilm.optim` one step further on, so that the first step is
+        not one of learning rate 0.
         """
         # Imported here, so that a configuration can be read without loading the tensors.
         from minilm.optim.schedules import constant_factor, cosine_factor, linear_factor
