@@ -261,6 +261,10 @@ class Tensor(TensorMethods):
     def tolist(self) -> Any:
         return self.data.tolist()
 
+    def __format__(self, spec: str) -> str:
+        """`f"{loss:.3f}"` of a tensor with one element."""
+        return format(self.item(), spec) if spec else str(self)
+
     def __float__(self) -> float:
         return float(self.item())
 

@@ -363,10 +363,10 @@ def test_attention_backward_is_the_derivative_of_forward(rng, name):
     )
     assert (grads[3] is None) == (bias is None)
     inputs = [q, k, v] + ([bias] if bias is not None else [])
+    step = 1e-6
     for which, (x, g) in enumerate(zip(inputs, grads, strict=False)):
         assert g.shape == x.shape and np.isfinite(g).all()
         direction = randn(rng, *x.shape)
-        step = 1e-6
 
         def moved(sign, which=which, x=x, direction=direction):
             changed = list(inputs)
@@ -431,3 +431,34 @@ def test_keep_mask_depends_on_the_place_alone():
     assert not np.array_equal(keep_mask(6, 9, 21, 0.3, seed=6), whole)
     share = keep_mask(8, 64, 64, 0.3, seed=1).mean()
     assert abs(share - 0.7) < 4 * math.sqrt(0.3 * 0.7 / (8 * 64 * 64))  # four standard deviations
+
+
+# ------------------------------------------------------------------------------------------ types and odd shapes
+
+
+def test_attention_computes_mixed_types_in_the_wider_one(rng):
+    q, k, v = randn(rng, 1, 2, 5, 4, dtype=np.float32), randn(rng, 1, 2, 5, 4), randn(rng, 1, 2, 5, 4)
+    out, lse = kernels.attention_forward(q, k, v)
+    close(out, attention_by_loops(q.astype(np.float64), k, v)[0], np.float32)
+    for got, like in zip(kernels.attention_backward(out, q, k, v, out, lse)[:3], (q, k, v), strict=True):
+        assert got.dtype == like.dtype and np.isfinite(got).all()
+
+
+def test_matmul_of_many_empty_rows_is_zero(rng):
+    a, b = randn(rng, 2, 3, 0, dtype=np.float32), randn(rng, 0, 4, dtype=np.float32)
+    close(kernels.matmul(a, b), np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize("function", ["erf", "gelu_forward"])
+def test_a_single_number_keeps_its_shape(function):
+    assert getattr(kernels, function)(np.array(0.5)).shape == ()
+
+
+def test_global_norm_of_what_overflows_when_squared():
+    assert kernels.global_norm([np.full(4, 1e20, np.float32)]) == pytest.approx(2e20)
+
+
+def test_adamw_refuses_sixteen_bits():
+    half = [np.ones(3, np.float16) for _ in range(4)]
+    with pytest.raises(TypeError, match="float32 copy"):
+        kernels.adamw(*half, lr=0.1, beta1=0.9, beta2=0.9, eps=1e-8, weight_decay=0.0, step=1)

@@ -38,17 +38,20 @@ def constant(value):
     return lambda *args, **kwargs: value
 
 
-def test_every_implementation_has_the_contracts_signatures():
-    for name in registry.IMPLEMENTATIONS:
-        if registry.IMPLEMENTATIONS[name].problem() is not None:
+def test_every_implementation_takes_what_the_contract_says():
+    """The same parameters, kinds and defaults; what a ladder passes on as **options may hold more."""
+    for name, implementation in registry.IMPLEMENTATIONS.items():
+        if implementation.problem() is not None:
             continue
         for operation, signature in contract.OPERATIONS.items():
-            function = registry._function(operation, name)
-            wanted = inspect.signature(signature).parameters
-            found = inspect.signature(function).parameters
-            assert [(p.name, p.kind, p.default) for p in wanted.values()] == [
-                (p.name, p.kind, p.default) for p in found.values()
-            ], (name, operation)
+            found = inspect.signature(registry._function(operation, name)).parameters
+            passed_on = any(p.kind is p.VAR_KEYWORD for p in found.values())
+            for wanted in inspect.signature(signature).parameters.values():
+                if wanted.name in found:
+                    mine = found[wanted.name]
+                    assert (mine.kind, mine.default) == (wanted.kind, wanted.default), (name, operation, wanted)
+                else:
+                    assert passed_on and wanted.kind is wanted.KEYWORD_ONLY, (name, operation, wanted)
 
 
 def test_use_as_function_and_as_context(add_implementation):
@@ -134,14 +137,20 @@ def test_auto_takes_the_first_preferred_that_runs(add_implementation, monkeypatc
 def test_environment_variable_sets_the_default():
     script = "import minilm_kernels as k; print(k.active()['matmul']); k.global_norm([])"
     path = ":".join(p for p in sys.path if p)
-    fine = subprocess.run(
-        [sys.executable, "-c", script], env={"MINILM_KERNELS": "numpy", "PYTHONPATH": path}, capture_output=True, text=True
-    )
+
+    def run(value):
+        env = {"MINILM_KERNELS": value, "PYTHONPATH": path}
+        return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+
+    fine, wrong = run("numpy"), run("nunpy")
     assert fine.stdout.strip() == "numpy", fine.stderr
-    wrong = subprocess.run(
-        [sys.executable, "-c", script], env={"MINILM_KERNELS": "nunpy", "PYTHONPATH": path}, capture_output=True, text=True
-    )
-    assert wrong.returncode != 0 and "unknown kernel implementation 'nunpy'" in wrong.stderr
+    assert wrong.returncode != 0
+    assert "MINILM_KERNELS says 'nunpy': unknown kernel implementation" in wrong.stderr
+
+
+def test_what_is_inherited_exists():
+    for implementation in registry.IMPLEMENTATIONS.values():
+        assert implementation.inherits in ("", *registry.IMPLEMENTATIONS)
 
 
 def test_a_name_cannot_be_registered_twice():

@@ -239,7 +239,8 @@ def adamw(
     m ← β₁ m + (1 − β₁) grad;   v ← β₂ v + (1 − β₂) grad²
     param ← param − lr · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + eps)
 
-    weight_decay = 0 makes it Adam (Kingma & Ba 2015, algorithm 1).
+    float32 and float64 only: 16 bits cannot hold the small changes. weight_decay = 0 makes it Adam (Kingma & Ba 2015,
+    algorithm 1).
     """
     ...
 

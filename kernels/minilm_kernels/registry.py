@@ -76,7 +76,7 @@ def missing_packages(*names: str) -> Callable[[], str | None]:
 register(
     Implementation(
         name="numba",
-        summary="the CPU, compiled: one pass over memory, vectorised, parallel; attention in tiles",
+        summary="the CPU, compiled: one pass over memory, parallel, attention in tiles; holds BLAS to one thread",
         module="minilm_kernels.numba_cpu",
         problem=missing_packages("numba", "scipy", "threadpoolctl"),
         install="pip install 'minilm[numba]'",
@@ -96,6 +96,15 @@ def _emulator_problem() -> str | None:
     return support.emulator_problem()
 
 
+register(
+    Implementation(
+        name="cupy",
+        summary="an NVIDIA GPU: the reference on CuPy arrays, so cuBLAS and CuPy's own kernels; not yet run on a GPU",
+        module="minilm_kernels.reference",
+        problem=_cuda_problem,
+        install="pip install 'minilm[cuda12]' (or 'minilm[cuda13]'; nvidia-smi shows the CUDA version of the driver)",
+    )
+)
 register(
     Implementation(
         name="cuda",
@@ -185,7 +194,13 @@ _choices: ContextVar[dict[str, str] | None] = ContextVar("minilm_kernels_choices
 
 
 def _default_choice() -> str:
-    return os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    if chosen != "auto":
+        try:
+            _require(chosen)
+        except (ValueError, RuntimeError) as error:
+            raise type(error)(f"the environment variable {ENVIRONMENT_VARIABLE} says {chosen!r}: {error}") from None
+    return chosen
 
 
 def _current() -> dict[str, str]:

@@ -269,3 +269,24 @@ def cast(a: Tensor, dtype: Any) -> Tensor:
 def clone(a: Tensor) -> Tensor:
     """A copy with memory of its own, part of the graph."""
     return apply(CLONE, a)
+
+
+def one_type(*tensors: Tensor | None) -> list[Any]:
+    """All in the widest of their float types, as the elementwise operations do it; integers join the floats."""
+    types = {t.dtype for t in tensors if t is not None}
+    if len(types) == 1:
+        return list(tensors)
+    floats = [t for t in types if t.kind == "f"]
+    widest = np.result_type(*(floats or types))
+    return [None if t is None else cast(t, widest) for t in tensors]
+
+
+def floats(x: Tensor) -> Tensor:
+    """x itself if it holds floats, otherwise its values in the default float type, as PyTorch's functions take them."""
+    return x if x.dtype.kind == "f" else cast(x, DEFAULT_DTYPE)
+
+
+def require_floats(x: Tensor, name: str) -> None:
+    """TypeError, with what to do, for an operation that has no meaning on integers."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name} needs floats, and this tensor holds {x.dtype}: convert it with x.float()")

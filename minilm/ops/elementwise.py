@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minilm import kernels
+from minilm.ops.arithmetic import floats
 from minilm.tensor import Array, Tensor, apply, define
 
 # --- exp, log, sqrt, sin, cos
@@ -155,42 +156,42 @@ CLIP = define("clip", clip_forward, clip_backward)
 
 def exp(x: Tensor) -> Tensor:
     """eˣ."""
-    return apply(EXP, x)
+    return apply(EXP, floats(x))
 
 
 def log(x: Tensor) -> Tensor:
     """The natural logarithm."""
-    return apply(LOG, x)
+    return apply(LOG, floats(x))
 
 
 def sqrt(x: Tensor) -> Tensor:
     """√x."""
-    return apply(SQRT, x)
+    return apply(SQRT, floats(x))
 
 
 def sin(x: Tensor) -> Tensor:
     """The sine of x in radians."""
-    return apply(SIN, x)
+    return apply(SIN, floats(x))
 
 
 def cos(x: Tensor) -> Tensor:
     """The cosine of x in radians."""
-    return apply(COS, x)
+    return apply(COS, floats(x))
 
 
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent."""
-    return apply(TANH, x)
+    return apply(TANH, floats(x))
 
 
 def sigmoid(x: Tensor) -> Tensor:
     """σ(x) = 1/(1 + e^−x)."""
-    return apply(SIGMOID, x)
+    return apply(SIGMOID, floats(x))
 
 
 def erf(x: Tensor) -> Tensor:
     """The error function 2/√π ∫₀ˣ exp(−t²) dt."""
-    return apply(ERF, x)
+    return apply(ERF, floats(x))
 
 
 def relu(x: Tensor) -> Tensor:
@@ -200,16 +201,18 @@ def relu(x: Tensor) -> Tensor:
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x · Φ(x) (Hendrycks & Gimpel 2016): exact ("none"), or GPT-2's form with a tanh ("tanh")."""
-    return apply(GELU, x, approximate=approximate)
+    return apply(GELU, floats(x), approximate=approximate)
 
 
 def silu(x: Tensor) -> Tensor:
     """x · σ(x), also called swish (Elfwing et al. 2018)."""
-    return apply(SILU, x)
+    return apply(SILU, floats(x))
 
 
 def clip(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x held between min and max; no gradient where it was cut off."""
     if min is None and max is None:
         raise ValueError("clip needs min, max or both")
+    if isinstance(min, float) or isinstance(max, float):
+        x = floats(x)
     return apply(CLIP, x, low=min, high=max)

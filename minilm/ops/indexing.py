@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minilm.autograd import Placed
-from minilm.ops.arithmetic import Operand, operands, unbroadcast
+from minilm.ops.arithmetic import Operand, one_type, operands, unbroadcast
 from minilm.ops.axes import normalise
-from minilm.tensor import Array, Tensor, _plain_index, apply, define
+from minilm.tensor import Array, Tensor, _plain_index, apply, define, is_grad_enabled
 
 
 def getitem_forward(x: Array, *, index: Any) -> tuple[Array, tuple[Any, ...]]:
@@ -90,7 +90,14 @@ WHERE = define("where", where_forward, where_backward)
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] as in NumPy: integers, slices, None, …, integer arrays (repeats allowed) and boolean masks."""
-    return apply(GETITEM, x, index=_checked_index(index))
+    plain = _checked_index(index)
+    if x.requires_grad and is_grad_enabled():  # the index is needed again: a copy, so that nobody changes it meanwhile
+        plain = tuple(_own(p) for p in plain) if isinstance(plain, tuple) else _own(plain)
+    return apply(GETITEM, x, index=plain)
+
+
+def _own(part: Any) -> Any:
+    return part.copy() if hasattr(part, "dtype") and part.ndim else part
 
 
 def _checked_index(index: Any) -> Any:
@@ -103,6 +110,11 @@ def _checked_index(index: Any) -> Any:
         if isinstance(p, float):
             raise TypeError(f"an index is an integer, a slice or an array of them, not {p!r}")
     return cleaned if isinstance(plain, tuple) else cleaned[0]
+
+
+def as_given(given: Any, array: Array) -> Any:
+    """The Tensor that the array is the data of, so that the graph notices if it is changed in place; else the array."""
+    return given if isinstance(given, Tensor) and given.data is array else array
 
 
 def _index_array(index: Any, like: Tensor) -> Array:
@@ -126,16 +138,17 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     """out[i, j] = x[i, index[i, j]] for dim 1, and so on: one position along `dim` for each element of the index."""
     where, array = normalise(dim, x.ndim), _index_array(index, x)
     _check_index(x, array, where, "gather")
-    return apply(GATHER, x, array, dim=where)
+    return apply(GATHER, x, as_given(index, array), dim=where)
 
 
 def scatter_add(x: Tensor, dim: int, index: Any, src: Tensor) -> Tensor:
     """A copy of x with out[i, index[i, j]] += src[i, j] for dim 1, and so on; repeated positions add up."""
     where, array = normalise(dim, x.ndim), _index_array(index, x)
+    x, src = one_type(x, src)
     _check_index(x, array, where, "scatter_add")
     if src.ndim != array.ndim or any(n > m for n, m in zip(array.shape, src.shape, strict=True)):
         raise ValueError(f"scatter_add: the index {tuple(array.shape)} does not fit into src {src.shape}")
-    return apply(SCATTER_ADD, x, array, src, dim=where)
+    return apply(SCATTER_ADD, x, as_given(index, array), src, dim=where)
 
 
 def _condition(condition: Any, like: Any) -> Array:
@@ -149,14 +162,14 @@ def where(condition: Any, a: Operand, b: Operand) -> Tensor:
     """a where the condition holds, b elsewhere, with broadcasting."""
     a, b = operands(a, b)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = Tensor(a)
+        a, b = Tensor([a, b]).unbind()  # two numbers: in the one type that holds both
     elif not isinstance(a, Tensor):  # keep a Python number from widening the result
         a = Tensor(np.full_like(b.data, a, shape=()))
     elif not isinstance(b, Tensor):
         b = Tensor(np.full_like(a.data, b, shape=()))
-    return apply(WHERE, _condition(condition, a), a, b)
+    return apply(WHERE, as_given(condition, _condition(condition, a)), a, b)
 
 
 def masked_fill(x: Tensor, mask: Any, value: float) -> Tensor:
     """x with `value` wherever the mask is True."""
-    return where(_condition(mask, x), value, x)
+    return where(as_given(mask, _condition(mask, x)), value, x)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minilm.ops import arithmetic, elementwise, indexing, normalise, products, reductions, shaping
+from minilm.ops.axes import Axes, normalise_all, one_name
 from minilm.tensor import DEFAULT_DTYPE, Tensor
 
 Self = Any  # in the class below, `self` is a Tensor; a mixin cannot say so to a type checker
@@ -23,6 +24,11 @@ def _raw(x: Any) -> Any:
 
 def _bool_result(function: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     return Tensor._wrap(np.asarray(function(a.data, _raw(b)), like=a.data))
+
+
+def _truth(function: Callable[..., Any], x: Tensor, dim: Axes, keepdim: Any) -> Tensor:
+    found = function(x.data, axis=normalise_all(dim, x.ndim), keepdims=bool(keepdim))
+    return Tensor._wrap(np.asarray(found, like=x.data))
 
 
 class TensorMethods:
@@ -119,11 +125,11 @@ class TensorMethods:
     def __mod__(self: Self, other: Any) -> Tensor:
         return _bool_result(operator.mod, self, other)
 
-    def all(self: Self) -> Tensor:
-        return Tensor._wrap(np.asarray(np.all(self.data), like=self.data))
+    def all(self: Self, dim: Axes = None, keepdim: Any = False, *, axis: Axes = None, keepdims: Any = False) -> Tensor:
+        return _truth(np.all, self, one_name(dim, axis), keepdim or keepdims)
 
-    def any(self: Self) -> Tensor:
-        return Tensor._wrap(np.asarray(np.any(self.data), like=self.data))
+    def any(self: Self, dim: Axes = None, keepdim: Any = False, *, axis: Axes = None, keepdims: Any = False) -> Tensor:
+        return _truth(np.any, self, one_name(dim, axis), keepdim or keepdims)
 
     def isnan(self: Self) -> Tensor:
         return Tensor._wrap(np.isnan(self.data))

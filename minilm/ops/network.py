@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from minilm import kernels, random
+from minilm.ops.arithmetic import one_type, require_floats
+from minilm.ops.indexing import as_given
 from minilm.ops.reductions import sum
 from minilm.tensor import Array, Tensor, apply, define
 
@@ -101,7 +103,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
         raise IndexError(f"id {bad} lies outside the table of {rows} rows (ids 0 … {rows - 1})")
     if padding_idx is not None:
         padding_idx = padding_idx % rows
-    return apply(EMBEDDING, weight, array, padding_idx=padding_idx)
+    return apply(EMBEDDING, weight, as_given(ids, array), padding_idx=padding_idx)
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -138,6 +140,7 @@ def cross_entropy(
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in 0 … 1, not {label_smoothing}")
+    require_floats(input, "cross_entropy")
     targets = _integers(target, "the targets of cross_entropy (class indices)", input)
     class_axis = 0 if input.ndim == 1 else 1
     if input.ndim == 0 or tuple(targets.shape) != input.shape[:class_axis] + input.shape[class_axis + 1 :]:
@@ -203,13 +206,14 @@ def scaled_dot_product_attention(
             f"attention needs query, key, value of shape (…, T, d) with equal numbers of axes; got "
             f"{query.shape}, {key.shape}, {value.shape}"
         )
-    q, k, v = (_four_axes(t) for t in (query, key, value))
+    require_floats(query, "attention")
+    q, k, v = (_four_axes(t) for t in one_type(query, key, value))
     if k.shape[1] != q.shape[1] and not enable_gqa:
         raise ValueError(f"{q.shape[1]} query heads and {k.shape[1]} key heads: pass enable_gqa=True to share them out")
     bias = _as_bias(attn_mask, q, k.shape[2], query.shape)
     seed = int(random.generator().integers(0, 2**63)) if dropout_p else 0
     if key_padding_mask is not None:
-        key_padding_mask = _as_bool(key_padding_mask, q, "key_padding_mask")
+        key_padding_mask = as_given(key_padding_mask, _as_bool(key_padding_mask, q, "key_padding_mask"))
         if key_padding_mask.shape != (q.shape[0], k.shape[2]):
             raise ValueError(
                 f"key_padding_mask must have shape (B, Tk) = ({q.shape[0]}, {k.shape[2]}), "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minilm import kernels
-from minilm.ops.arithmetic import cast
+from minilm.ops.arithmetic import floats, require_floats
 from minilm.ops.axes import normalise, one_name
-from minilm.tensor import DEFAULT_DTYPE, Array, Tensor, apply, define
+from minilm.tensor import Array, Tensor, apply, define
 
 
 def softmax_forward(x: Array) -> tuple[Array, tuple[Any, ...]]:
@@ -69,8 +69,7 @@ def _along(operation: Any, x: Tensor, dim: int | None, axis: int | None, name: s
     where = one_name(dim, axis)
     if not isinstance(where, int):
         raise TypeError(f"{name} needs the axis that sums to one: {name}(x, dim=-1)")
-    if x.dtype.kind != "f":
-        x = cast(x, DEFAULT_DTYPE)
+    x = floats(x)
     if x.ndim == 0:
         return apply(operation, x.reshape(1)).reshape(())
     where = normalise(where, x.ndim)
@@ -111,6 +110,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """(x − μ)/√(σ² + eps) · weight + bias over the last axes (Ba et al. 2016); σ² is the biased variance."""
+    require_floats(x, "layer_norm")
     rows, flat_weight, flat_bias = _flattened(x, normalized_shape, weight, bias)
     return apply(LAYER_NORM, rows, flat_weight, flat_bias, eps=eps).reshape(x.shape)
 
@@ -122,6 +122,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """x/√(mean(x²) + eps) · weight over the last axes (Zhang & Sennrich 2019). eps None: the type's machine epsilon."""
+    require_floats(x, "rms_norm")
     rows, flat_weight = _flattened(x, normalized_shape, weight)
     small = float(np.finfo(x.dtype).eps) if eps is None else eps
     return apply(RMS_NORM, rows, flat_weight, eps=small).reshape(x.shape)

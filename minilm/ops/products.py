@@ -8,22 +8,13 @@ from typing import Any
 import numpy as np
 
 from minilm import kernels
-from minilm.ops.arithmetic import cast, operands, unbroadcast
+from minilm.ops.arithmetic import one_type, operands, unbroadcast
 from minilm.tensor import Array, Tensor, apply, define
 
 
 def _as_rows(x: Array) -> Array:
     """(…, n) as one matrix; the number of rows is counted, because −1 has no meaning where n is 0."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-
-
-def _one_type(*tensors: Tensor | None) -> list[Any]:
-    """Floats of several types in the widest of them, as the elementwise operations do it."""
-    types = {t.dtype for t in tensors if t is not None}
-    if len(types) == 1:
-        return list(tensors)
-    widest = np.result_type(*types)
-    return [None if t is None else cast(t, widest) for t in tensors]
 
 
 # --- matmul
@@ -148,7 +139,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     inner = b.shape[0] if b.ndim == 1 else b.shape[-2]
     if a.shape[-1] != inner:
         raise ValueError(f"matmul: {a.shape} @ {b.shape} do not fit: {a.shape[-1]} columns meet {inner} rows")
-    return apply(MATMUL, *_one_type(a, b))
+    return apply(MATMUL, *one_type(a, b))
 
 
 def _check_affine(x: Tensor, weight: Tensor, bias: Tensor | None, inner: int, outer: int, what: str) -> None:
@@ -163,7 +154,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check_affine(x, weight, bias, weight.shape[-1], weight.shape[0], "linear")
     if x.ndim == 1:
         return linear(x.unsqueeze(0), weight, bias).squeeze(0)
-    return apply(LINEAR, *_one_type(x, weight, bias))
+    return apply(LINEAR, *one_type(x, weight, bias))
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -171,7 +162,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check_affine(x, weight, bias, weight.shape[0], weight.shape[-1], "affine")
     if x.ndim == 1:
         return affine(x.unsqueeze(0), weight, bias).squeeze(0)
-    return apply(AFFINE, *_one_type(x, weight, bias))
+    return apply(AFFINE, *one_type(x, weight, bias))
 
 
 def einsum(equation: str, *tensors: Any) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minilm.ops.arithmetic import cast
+from minilm.ops.arithmetic import floats, require_floats
 from minilm.ops.axes import Axes, normalise, normalise_all, one_name
 from minilm.ops.indexing import gather
-from minilm.tensor import DEFAULT_DTYPE, Array, Tensor, apply, define
+from minilm.tensor import Array, Tensor, apply, define
 
 
 class ValuesAndIndices(NamedTuple):
@@ -139,8 +139,7 @@ def sum(x: Tensor, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None
 
 def mean(x: Tensor, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean over the given axes, or over everything. Floats only; of nothing it is NaN."""
-    if not x.is_floating_point():
-        raise TypeError(f"mean needs floats, and this tensor holds {x.dtype}: convert it with x.float()")
+    require_floats(x, "mean")
     return _reduce(MEAN, x, dim, keepdim, axis, keepdims)
 
 
@@ -155,6 +154,7 @@ def var(
     keepdims: bool = False,
 ) -> Tensor:
     """The variance Σ(x − μ)²/(n − correction). As in PyTorch it is the unbiased one (correction 1) unless asked."""
+    require_floats(x, "var")
     divisor_correction = (1 if unbiased else 0) if correction is None else correction
     return _reduce(VAR, x, dim, keepdim, axis, keepdims, correction=divisor_correction)
 
@@ -170,6 +170,7 @@ def std(
     keepdims: bool = False,
 ) -> Tensor:
     """The standard deviation, the square root of `var`; its gradient is zero where all numbers are equal."""
+    require_floats(x, "std")
     divisor_correction = (1 if unbiased else 0) if correction is None else correction
     return _reduce(STD, x, dim, keepdim, axis, keepdims, correction=divisor_correction)
 
@@ -227,25 +228,30 @@ def _arg(function: Any, x: Tensor, dim: Any, keepdim: bool, axis: Any) -> Tensor
     return Tensor._wrap(np.asarray(found, like=x.data))
 
 
-def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
+def argmax(
+    x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False
+) -> Tensor:
     """Where the largest element stands (the first of equals): along a dim, or in the flattened tensor."""
-    return _arg(np.argmax, x, dim, keepdim, axis)
+    return _arg(np.argmax, x, dim, keepdim or keepdims, axis)
 
 
-def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Tensor:
+def argmin(
+    x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False
+) -> Tensor:
     """Where the smallest element stands (the first of equals): along a dim, or in the flattened tensor."""
-    return _arg(np.argmin, x, dim, keepdim, axis)
+    return _arg(np.argmin, x, dim, keepdim or keepdims, axis)
 
 
 def logsumexp(
     x: Tensor, dim: Axes = None, keepdim: bool = False, *, axis: Axes = None, keepdims: bool = False
 ) -> Tensor:
     """log Σ exp(x) without overflow: the largest element is taken out first."""
-    if x.dtype.kind != "f":
-        x = cast(x, DEFAULT_DTYPE)
-    return _reduce(LOGSUMEXP, x, dim, keepdim, axis, keepdims)
+    return _reduce(LOGSUMEXP, floats(x), dim, keepdim, axis, keepdims)
 
 
-def cumsum(x: Tensor, dim: int) -> Tensor:
+def cumsum(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
     """The running sum along a dim."""
+    dim = one_name(dim, axis)  # type: ignore[assignment]
+    if dim is None:
+        raise TypeError("cumsum needs the axis to sum along: cumsum(x, dim=0)")
     return apply(CUMSUM, x, dim=normalise(dim, x.ndim))

@@ -1,5 +1,6 @@
 """Attention in tiles (Dao et al. 2022): a tile of queries meets one tile of keys after another. The T × T matrix never
-exists, tiles that the causal mask removes are never computed, and memory grows linearly in T.
+exists, tiles that the causal mask removes are never computed, and memory grows linearly in T. (With dropout, one byte
+for each probability says which survive, and a bias is as large as its caller made it.)
 
 The two products of a tile are BLAS calls; the softmax between them runs on a tile that is in the cache.
 """
@@ -165,14 +166,19 @@ def _backward(
                          dk.strides[2] // size)  # fmt: skip
 
 
-def _rows_ready(x: Any) -> Any:
-    """x with contiguous rows, as BLAS needs them; the other axes may be strided (views of a packed product)."""
-    if x.dtype == np.float16:
-        return x.astype(np.float32)
+def _rows_ready(x: Any, dtype: Any) -> Any:
+    """x in this type and with contiguous rows, as BLAS needs them; the other axes may be strided (a packed product)."""
+    if x.dtype != dtype:
+        return x.astype(dtype)
     size = x.itemsize
     # The strides of an axis of length 1 are not looked at by anyone but BLAS, which wants a row at least that long.
     fine = x.strides[3] == size and x.strides[2] % size == 0 and x.strides[2] >= size * x.shape[3]
     return x if fine else np.ascontiguousarray(x)
+
+
+def _common_type(*arrays: Any) -> Any:
+    """The type to compute in: the widest of the arrays', and at least float32."""
+    return np.result_type(np.float32, *arrays)
 
 
 def _options(q: Any, k: Any, key_padding_mask: Any, bias: Any, scale: Any, dropout_p: float, seed: int) -> Any:
@@ -201,7 +207,7 @@ def attention_forward(
 ) -> tuple[Any, Any]:
     """See `contract.attention_forward`."""
     _check_shapes(q, k, v)
-    wide = [_rows_ready(x) for x in (q, k, v)]
+    wide = [_rows_ready(x, _common_type(q, k, v)) for x in (q, k, v)]
     b, heads, tq, _ = q.shape
     out, lse = np.zeros((b, heads, tq, v.shape[-1]), wide[0].dtype), np.full((b, heads, tq), -np.inf, wide[0].dtype)
     if q.size and k.size:
@@ -228,8 +234,8 @@ def attention_backward(
 ) -> tuple[Any, Any, Any, Any | None]:
     """See `contract.attention_backward`. dbias, where asked for, takes Tq × Tk memory: it is that large."""
     _check_shapes(q, k, v)
-    wide = [_rows_ready(x) for x in (dout, q, k, v)]
-    dtype = wide[1].dtype
+    dtype = _common_type(q, k, v)
+    wide = [_rows_ready(x, dtype) for x in (dout, q, k, v)]
     dq, dk, dv = (np.zeros(x.shape, dtype) for x in (q, k, v))
     wants_bias = need_dbias and bias is not None
     scores_shape = (*q.shape[:3], k.shape[2]) if wants_bias else (0, 0, 0, 0)

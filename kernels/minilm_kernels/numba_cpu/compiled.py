@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,13 @@ def ready(x: Any) -> np.ndarray[Any, Any]:
         return x.astype(np.float32, order="C")
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise TypeError(f"expected float16, float32 or float64, got {x.dtype}")
-    return np.ascontiguousarray(x)
+    return np.asarray(x, order="C")  # unlike ascontiguousarray, it leaves a 0-d array 0-d
 
 
 def rows(x: Any) -> np.ndarray[Any, Any]:
     """`ready` as a matrix: all axes but the last joined into one."""
     array = ready(x)
-    return array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, array.shape[-1])
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
 def narrow(out: np.ndarray[Any, Any], like: Any) -> np.ndarray[Any, Any]:

@@ -45,6 +45,8 @@ def adamw(
     step: int,
 ) -> None:
     """See `contract.adamw`."""
+    if param.dtype == np.float16:
+        raise TypeError("adamw keeps parameters in float32 or float64; got float16: update a float32 copy of them")
     for name, array in (("param", param), ("m", m), ("v", v)):
         if not array.flags.c_contiguous:
             raise ValueError(f"adamw updates in place and needs {name} contiguous; got strides {array.strides}")
@@ -61,11 +63,9 @@ def _sum_of_squares(x: Any, partial: Any) -> None:
     for piece in numba.prange(pieces):
         start, stop = piece * n // pieces, (piece + 1) * n // pieces
         total = 0.0
-        for block in range(start, stop, 4096):  # float32 sums of 4,096 squares, added up in float64
-            inner = x.dtype.type(0)
-            for i in range(block, min(block + 4096, stop)):
-                inner += x[i] * x[i]
-            total += inner
+        for i in range(start, stop):
+            wide = float(x[i])
+            total += wide * wide
         partial[piece] = total
 
 

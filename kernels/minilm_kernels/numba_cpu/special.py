@@ -4,7 +4,7 @@ A call of libm's exp cannot be vectorised; this form takes about 4 ns for 8 numb
 are used, since float64 is for checking.
 
 exp(x) = 2ⁿ · e^r with n = round(x / ln 2) and |r| ≤ ln 2 / 2: e^r by a polynomial of degree 6, 2ⁿ by writing n into
-the exponent bits. Relative error below 2e-7 in float32 (see tests/test_kernels_numba.py).
+the exponent bits. Relative error below 2e-7 in float32 (tests/test_kernels_numba.py).
 """
 
 from __future__ import annotations

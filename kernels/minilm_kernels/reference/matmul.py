@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from minilm_kernels.reference.precision import narrow, widen
@@ -18,7 +19,7 @@ def matmul(
         right = right.swapaxes(-1, -2)
     if right.ndim == 2 and left.ndim > 2 and not transpose_a:
         # One large product instead of a loop over small ones: (..., M, K) is (…·M, K) when b is shared.
-        rows = left.reshape(-1, left.shape[-1]) if left.size else left.reshape(0, left.shape[-1])
+        rows = left.reshape(math.prod(left.shape[:-1]), left.shape[-1])
         out = (rows @ right).reshape(*left.shape[:-1], right.shape[-1])
     else:
         out = left @ right

@@ -23,6 +23,8 @@ def adamw(
     step: int,
 ) -> None:
     """One update in place; see `contract.adamw`."""
+    if param.dtype == np.float16:
+        raise TypeError("adamw keeps parameters in float32 or float64; got float16: update a float32 copy of them")
     if weight_decay:
         param *= 1 - lr * weight_decay
     m *= beta1
@@ -43,9 +45,8 @@ def global_norm(arrays: Sequence[Any]) -> float:
     total = 0.0
     for array in arrays:
         flat = array.reshape(-1)
-        if array.dtype == np.float32 or array.dtype == np.float64:
-            # The dot product sums blockwise and needs no temporary; the float32 error stays near 1e-7 relative.
-            total += float(np.dot(flat, flat))
-        else:
-            total += float(np.sum(np.square(flat.astype(np.float64))))
+        # Through float64 a block at a time: a square can overflow float32, and the sum of many loses digits there.
+        for start in range(0, flat.size, 65536):
+            block = flat[start : start + 65536].astype(np.float64)
+            total += float(np.dot(block, block))
     return math.sqrt(total)
