@@ -9,9 +9,11 @@ import sys
 
 import pytest
 
+from minilm import kernels
 from minilm.cli import VERBS, main
 from minilm.ops import elementwise
 from minilm.training import loop as training_loop
+from minilm.training import read_log
 
 TEXT = (
     30 * "the cat sat on the mat. the dog sat on the log.\n\nthe cat saw the dog and the dog saw the cat.\n"
@@ -143,7 +145,7 @@ def test_pretrain_refusals(tmp_path, run, book, capsys):
     heads = fails(capsys, "pretrain", book, "--heads", 3, "--width", 8, "--output", tmp_path / "b", "--quiet")
     assert "n_head" in heads
     short = tmp_path / "short.txt"
-    short.write_text("too short")
+    short.write_text("too short\n")
     assert "give more text" in fails(
         capsys, "pretrain", short, "--output", tmp_path / "c", "--preset", "char"
     )
@@ -152,7 +154,9 @@ def test_pretrain_refusals(tmp_path, run, book, capsys):
     assert "is not text: byte 0 is zero" in fails(capsys, "pretrain", binary, "--output", tmp_path / "d")
     assert "no encoding 'x'" in fails(capsys, "pretrain", book, "--encoding", "x")
     assert "holds no pretraining run" in fails(capsys, "pretrain", "--resume", tmp_path)
-    assert "leave them out" in fails(capsys, "pretrain", book, "--resume", run)
+    assert "takes text from the run; leave" in fails(capsys, "pretrain", book, "--resume", run)
+    for option, value in (("--validation", 0), ("--encoding", "utf-8"), ("--pattern", "*.txt"), ("--preset", "tiny")):
+        assert f"takes {option} from the run" in fails(capsys, "pretrain", "--resume", run, option, value)
     assert "keeps its n_layer" in fails(capsys, "pretrain", "--resume", run, "--layers", 2)
     assert "goes with --resume" in fails(capsys, "pretrain", book, "--checkpoint", run)
 
@@ -163,6 +167,54 @@ def test_a_refused_start_can_be_repeated(tmp_path, book, capsys):
     folder = tmp_path / "run"
     fails(capsys, "pretrain", book, "--output", folder, "--heads", 3, "--width", 8, "--quiet")
     assert main(["pretrain", str(book), "--output", str(folder), "--vocab-size", "270", *SMALL]) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--preset", "nope"], ["--heads", "3", "--width", "8"], ["--steps", "5", "--warmup-steps", "6"]]
+)
+def test_wrong_settings_are_told_before_the_text_is_read(tmp_path, capsys, wrong):
+    assert main(["pretrain", "--output", str(tmp_path / "run"), *wrong]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1 and "reading" not in captured.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_a_finished_run_says_so(tmp_path, book, capsys):
+    """And a longer run stays longer when it is resumed once more."""
+    folder = tmp_path / "run"
+    main(["pretrain", str(book), "--output", str(folder), "--vocab-size", "270", *SMALL])
+    finished = "already finished at step 6 of 6; pass --steps"
+    assert finished in fails(capsys, "pretrain", "--resume", folder)
+    assert "already finished at step 6 of 5" in fails(capsys, "pretrain", "--resume", folder, "--steps", 5)
+    assert main(["pretrain", "--resume", str(folder), "--steps", "8", "--quiet"]) == 0
+    assert "already finished at step 8 of 8" in fails(capsys, "pretrain", "--resume", folder)
+
+
+def test_quiet_makes_no_samples(tmp_path, run, book):
+    def samples(folder):
+        return [record for record in read_log(folder / "log.jsonl") if "sample" in record]
+
+    assert samples(run) == []
+    asked = tmp_path / "asked"
+    arguments = ["pretrain", str(book), "--output", str(asked), "--vocab-size", "270", *SMALL]
+    assert main([*arguments, "--sample-interval", "6"]) == 0
+    assert len(samples(asked)) == 1
+
+
+def test_a_text_without_the_prompt_of_the_preset(tmp_path, capsys):
+    """`char` samples after a new line, which this text has not; that is said before training, not after."""
+    path = tmp_path / "line.txt"
+    path.write_text("xylophone and zither. " * 60, encoding="utf-8")
+    arguments = f"pretrain {path} --preset char --steps 2 {SHAPE} --output"
+    with pytest.warns(UserWarning, match=r"samples start with 'x' instead"):
+        assert main([*arguments.split(), str(tmp_path / "run")]) == 0
+    (sample,) = [record["sample"] for record in read_log(tmp_path / "run" / "log.jsonl") if "sample" in record]
+    assert sample.startswith("x")
+    capsys.readouterr()
+    told = fails(capsys, *arguments.split(), tmp_path / "other", "--prompt", "Q")
+    assert "cannot encode the sample prompt 'Q'" in told
+    assert "has no tokens" in fails(capsys, *arguments.split(), tmp_path / "other", "--prompt", "")
+    assert not (tmp_path / "other" / "run.json").exists()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, book, capsys):
@@ -276,11 +328,21 @@ def test_gradcheck_exit_code_of_a_wrong_gradient(capsys, monkeypatch):
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_info(capsys):
+def test_info(capsys, monkeypatch):
+    monkeypatch.setenv("MINILM_KERNELS", "numpy")
     assert main(["info"]) == 0
     out = capsys.readouterr().out
-    for word in ("minilm ", "Python ", "numpy ", "BLAS ", "bundled models", "kernels", "auto = "):
+    for word in "minilm ", "Python ", "numpy ", "BLAS ", "bundled models", "auto = ", "MINILM_KERNELS=numpy\n":
         assert word in out
+    with kernels.use("numpy"):
+        assert main(["info"]) == 0
+    assert "\nactive: numpy, for every operation\n" in capsys.readouterr().out
+    both = {"matmul": "numba", "erf": "numpy", "adamw": "numba"}
+    monkeypatch.setattr(kernels, "active", lambda: both)
+    monkeypatch.delenv("MINILM_KERNELS")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "\nactive: numba: matmul, adamw; numpy: erf\n" in out and "MINILM_KERNELS" not in out
 
 
 def test_debug_shows_the_traceback(tmp_path):

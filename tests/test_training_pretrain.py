@@ -63,7 +63,30 @@ def test_resume_takes_everything_from_the_folder(tmp_path):
 
 def test_a_longer_run(tmp_path):
     start(tmp_path).run()
-    assert resume_pretraining(tmp_path, progress=False, steps=10).run().step == 10
+    assert resume_pretraining(tmp_path, progress=False, steps=10, eval_interval=5).run().step == 10
+    again = resume_pretraining(tmp_path, progress=False)  # the settings are those of the run as it went on
+    assert (again.step, again.config.steps, again.config.eval_interval) == (10, 10, 5)
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint(tmp_path):
+    start(tmp_path / "whole").run()
+    start(tmp_path / "parts")  # stopped before its first step
+    loop = resume_pretraining(tmp_path / "parts", progress=False)
+    assert loop.step == 0
+    assert loop.run().step == 8
+    name = "checkpoints/step-000008/model.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_prompt_is_tried_before_training(tmp_path):
+    with pytest.raises(ValueError, match="cannot encode the sample prompt 'Q'"):
+        start(tmp_path / "a", preset="char", vocab_size=0, sample_prompt="Q")
+    start(tmp_path / "a", preset="char", vocab_size=0)  # nothing was left behind that refuses it
+    with pytest.raises(ValueError, match="sample prompt '' has no tokens"):
+        start(tmp_path / "b", sample_prompt="")
+    start(tmp_path / "b", sample_prompt="", sample_interval=0)  # without samples it does not matter
+    with pytest.raises(ValueError, match="cannot encode the sample prompt 'Q'"):
+        resume_pretraining(tmp_path / "a", progress=False, sample_prompt="Q")
 
 
 def test_a_tokenizer_that_is_there_already(tmp_path):
@@ -129,7 +152,7 @@ def test_refusals(tmp_path):
         start(tmp_path / "a", n_head=3)
     assert not (tmp_path / "a").exists()
     with pytest.raises(ValueError, match="give more text"):
-        start_pretraining(tmp_path / "b", ["short"], "char", progress=False)
+        start_pretraining(tmp_path / "b", ["short\n"], "char", progress=False)
 
 
 def test_the_build_of_the_tiny_gpt(tmp_path, monkeypatch):

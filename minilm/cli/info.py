@@ -46,7 +46,20 @@ def run(options: argparse.Namespace) -> int:
     for name, value in rows.items():
         print(f"{name:<16}{value}")
     print(f"\nkernels\n{kernels.available()}")
+    if "MINILM_KERNELS" in os.environ:
+        print(f"MINILM_KERNELS={os.environ['MINILM_KERNELS']}")
+    print(f"active: {_active(kernels.active())}")
     return 0
+
+
+def _active(chosen: dict[str, str]) -> str:
+    """Return `numba` where one implementation does everything, else `numba: matmul, erf; numpy: the rest`."""
+    operations: dict[str, list[str]] = {}
+    for operation, name in chosen.items():
+        operations.setdefault(name, []).append(operation)
+    if len(operations) == 1:
+        return f"{next(iter(operations))}, for every operation"
+    return "; ".join(f"{name}: {', '.join(names)}" for name, names in sorted(operations.items()))
 
 
 def _version(package: str) -> str:

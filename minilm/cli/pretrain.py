@@ -55,8 +55,8 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--checkpoint", metavar="FOLDER", help="with --resume: from this one, not the newest")
     parser.add_argument("--preset", default=None, help="tiny (default), small or char")
     parser.add_argument("--dropout", type=share, help="chance of dropout, everywhere in the model")
-    parser.add_argument("--validation", type=share, default=0.1, metavar="SHARE", help="of the text (0.1)")
-    parser.add_argument("--encoding", default="utf-8", help="of the text files (utf-8)")
+    parser.add_argument("--validation", type=share, metavar="SHARE", help="of the text (0.1)")
+    parser.add_argument("--encoding", help="of the text files (utf-8)")
     parser.add_argument("--pattern", help="which files of a folder, such as '*.py'")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no samples")
     for option, (name, kind, text) in SETTINGS.items():
@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
     folder = loop.folder
     if not options.quiet:
         print(f"{loop.model.num_parameters():,} parameters, {loop.config.steps} steps, run in {folder}")
+    if options.quiet and options.sample_interval is None:
+        loop.sample = None  # not a changed setting, which the run would remember when it is resumed
     result = loop.run()
 
     if result.best_loss is not None:
@@ -93,20 +95,23 @@ def _start(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
 
     documents = None
     if options.text is not None:
-        documents = text_files(options.text, options.pattern, options.encoding)
+        documents = text_files(options.text, options.pattern, options.encoding or "utf-8")
     from minilm.training import start_pretraining
+    from minilm.training.pretrain import check_start
 
     preset = options.preset or "tiny"
     folder = Path(options.output or Path("runs") / preset)
+    settings = _scaled(preset, settings)
+    check_start(folder, preset, settings)  # also before it says that it reads
     if not options.quiet:
         print(f"reading {options.text or 'the embedded corpus'}", file=sys.stderr)
     return start_pretraining(
         folder,
         documents,
         preset,
-        validation_fraction=options.validation,
+        validation_fraction=0.1 if options.validation is None else options.validation,
         progress=not options.quiet,
-        **_scaled(preset, settings),
+        **settings,
     )
 
 
@@ -128,9 +133,17 @@ def _scaled(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
 def _resume(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
     from minilm.training import resume_pretraining
 
-    if options.text is not None or options.output or options.preset:
-        raise ValueError("--resume takes its text, preset and folder from the run; leave them out")
+    of_the_run = ("text", "output", "preset", "validation", "encoding", "pattern")
+    given = [name if name == "text" else f"--{name}" for name in of_the_run if getattr(options, name) is not None]
+    if given:
+        raise ValueError(f"--resume takes {', '.join(given)} from the run; leave them out")
     fixed = sorted(set(settings) - RESUMABLE)
     if fixed:
         raise ValueError(f"a resumed run keeps its {', '.join(fixed)}; leave them out or start a new run")
-    return resume_pretraining(options.resume, options.checkpoint, progress=not options.quiet, **settings)
+    loop = resume_pretraining(options.resume, options.checkpoint, progress=not options.quiet, **settings)
+    if loop.step >= loop.config.steps:
+        raise ValueError(
+            f"{options.resume} is already finished at step {loop.step} of {loop.config.steps}; "
+            f"pass --steps with more than {loop.step} to go further"
+        )
+    return loop

@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", default=hub.ASSETS / "tiny-gpt", help="where the model goes (the package)"
     )
     parser.add_argument("--steps", type=int, help=f"optimiser steps ({TINY_GPT.training.steps})")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no samples")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, nothing printed on the way")
     options = parser.parse_args(arguments)
     report = build(options.run, options.output, options.steps, progress=not options.quiet)
     print(json.dumps({name: value for name, value in report.items() if name != "training"}, indent=1))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from minilm.data import RandomWindows, TextFile, TokenDataset, embedded_document
 from minilm.models import GPT2Config, GPT2LMHeadModel
 from minilm.tokenizers import CharTokenizer, GPT2Tokenizer
 
-from .checkpoint import list_checkpoints
+from .checkpoint import latest_checkpoint, list_checkpoints, read_checkpoint, restore_replaced
 from .config import TrainingConfig
 from .loop import TrainingLoop
 from .objectives import next_token_loss
@@ -63,18 +64,17 @@ def start_pretraining(
     Raises:
         FileExistsError: the folder holds a run.
         TypeError: there is no setting of this name.
-        ValueError: an unknown preset, a setting out of range, or too little text.
+        ValueError: an unknown preset, a setting out of range, too little text, or a `sample_prompt` that is given
+            here and not in the tokenizer. The prompt of a preset gives way to the first token of the text instead,
+            with a warning.
     """
     folder = Path(folder)
-    if (folder / RUN_FILE).exists() or list_checkpoints(folder):
-        raise FileExistsError(f"{folder} holds a run already; resume it or choose another folder")
-    chosen = with_settings(preset, settings)
-    config = chosen.training
-    GPT2Config(n_positions=config.block_size, **chosen.model)  # a wrong shape is told before the text is read
+    chosen = check_start(folder, preset, settings)
     texts = embedded_documents() if documents is None else list(documents)
     if tokenizer is None:
         tokenizer = _learn_tokenizer(texts, chosen.vocab_size, progress)
     dataset = TokenDataset.build(texts, tokenizer, folder / "data", validation_fraction)
+    config = _with_known_prompt(chosen.training, tokenizer, dataset, given="sample_prompt" in settings)
     end = getattr(tokenizer, "eos_token_id", None)
     model_config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -96,7 +96,9 @@ def start_pretraining(
 def resume_pretraining(
     folder: str | Path, checkpoint: str | Path | None = None, *, progress: bool = True, **settings: Any
 ) -> TrainingLoop:
-    """Prepare to go on with a run where a checkpoint left it.
+    """Prepare to go on with a run where a checkpoint left it, or from the start if it stopped before its first one.
+
+    The settings are those of the checkpoint, so what an earlier resumption changed stays changed.
 
     Args:
         folder: of the run.
@@ -109,7 +111,8 @@ def resume_pretraining(
 
     Raises:
         FileNotFoundError: the folder holds no run.
-        CheckpointError: there is no checkpoint, or it is damaged, or does not belong to these settings.
+        CheckpointError: the checkpoint is missing or damaged, or does not belong to these settings.
+        ValueError: a setting out of range, or a `sample_prompt` that the tokenizer does not know.
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
@@ -117,11 +120,27 @@ def resume_pretraining(
     run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     tokenizer_class = CharTokenizer if run["tokenizer"] == "char" else GPT2Tokenizer
     tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer")
-    config = TrainingConfig(**{**run["training"], **settings})
+    restore_replaced(folder)
+    if checkpoint is None and list_checkpoints(folder):
+        checkpoint = latest_checkpoint(folder)
+    saved = run["training"] if checkpoint is None else read_checkpoint(checkpoint)["config"]
+    config = TrainingConfig(**{**saved, **settings})
     model_config = GPT2Config.from_dict(run["model"])
-    loop = _make_loop(folder, tokenizer, TokenDataset.load(folder / "data"), model_config, config, progress)
-    loop.resume(checkpoint)
+    dataset = TokenDataset.load(folder / "data")
+    config = _with_known_prompt(config, tokenizer, dataset, given="sample_prompt" in settings)
+    loop = _make_loop(folder, tokenizer, dataset, model_config, config, progress)
+    if checkpoint is not None:
+        loop.resume(checkpoint)
     return loop
+
+
+def check_start(folder: Path, preset: str | Preset, settings: dict[str, Any]) -> Preset:
+    """Return a preset with its settings after finding, before any text is read, all that can be wrong with them."""
+    if (folder / RUN_FILE).exists() or list_checkpoints(folder):
+        raise FileExistsError(f"{folder} holds a run already; resume it or choose another folder")
+    chosen = with_settings(preset, settings)
+    GPT2Config(n_positions=chosen.training.block_size, **chosen.model)
+    return chosen
 
 
 def with_settings(preset: str | Preset, settings: dict[str, Any]) -> Preset:
@@ -152,6 +171,26 @@ def _learn_tokenizer(
     if vocab_size == 0:
         return CharTokenizer.from_text(pieces)
     return GPT2Tokenizer.train(pieces, vocab_size, progress=progress)
+
+
+def _with_known_prompt(
+    config: TrainingConfig, tokenizer: GPT2Tokenizer | CharTokenizer, dataset: TokenDataset, given: bool
+) -> TrainingConfig:
+    """Return the settings with a prompt the tokenizer knows, so that training does not end at its first sample."""
+    if not config.sample_interval:
+        return config
+    prompt = config.sample_prompt
+    try:
+        if tokenizer.encode(prompt):
+            return config
+        problem = f"the sample prompt {prompt!r} has no tokens"
+    except ValueError as error:
+        problem = f"the tokenizer of this text cannot encode the sample prompt {prompt!r}: {error}"
+    if given:
+        raise ValueError(f"{problem}; choose a sample_prompt of characters that the text has")
+    first = tokenizer.decode([int(dataset.train[0])])
+    warnings.warn(f"{problem}; samples start with {first!r} instead, the beginning of the text", stacklevel=3)
+    return config.replace(sample_prompt=first)
 
 
 def _make_loop(
