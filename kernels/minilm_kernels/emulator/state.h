@@ -93,7 +93,7 @@ struct Event {  // one step of a traced thread
     uint8_t value[16];
     char name[32], code;  // of a shared array, as in Variable
     uint8_t rank;
-    uint16_t extents[4];
+    uint32_t extents[4];
 };
 
 struct Snapshot {  // the block, when all its threads have met at a barrier

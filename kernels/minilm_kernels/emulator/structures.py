@@ -38,7 +38,7 @@ class EVENT(ctypes.Structure):
         ("name", ctypes.c_char * 32),
         ("code", ctypes.c_char),
         ("rank", ctypes.c_uint8),
-        ("extents", ctypes.c_uint16 * 4),
+        ("extents", ctypes.c_uint * 4),
     ]
 
 

@@ -59,7 +59,7 @@ void record(Thread& actor, Mode mode, bool global, int variable, size_t offset, 
         strncpy(e->name, v.name, sizeof e->name - 1);
         e->code = v.code;
         e->rank = uint8_t(v.rank);
-        for (int r = 0; r < 4; ++r) e->extents[r] = uint16_t(v.extents[r]);
+        for (int r = 0; r < 4; ++r) e->extents[r] = v.extents[r];
     }
     const char* address = global ? options.arrays[variable].begin + offset : arena + variables[size_t(variable)].offset + offset;
     if (mode == Mode::read || mode == Mode::proxy_read || mode == Mode::copy_lands || mode == Mode::box_lands)
