@@ -160,7 +160,9 @@ def _aligned(runtime: Runtime, array: Array, bytes_: int) -> Array:
     return longer
 
 
-def _tensor_maps(runtime: Runtime, tile: tuple[int, int], arrays: tuple[Array, Array], along: tuple[bool, bool]) -> list:
+def _tensor_maps(
+    runtime: Runtime, tile: tuple[int, int], arrays: tuple[Array, Array], along: tuple[bool, bool]
+) -> list[Any]:
     """What rung 08 is told of A and B: boxes of 64 along k by a tile's side (`along` k), or of 64 rows by 64 of k."""
     maps = []
     for array, along_k, side in zip(arrays, along, tile, strict=True):
