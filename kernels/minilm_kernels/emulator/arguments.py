@@ -177,7 +177,12 @@ def _pointer(kernel: str, parameter: Parameter, argument: Any) -> Any:
 
 
 def _scalar(kernel: str, parameter: Parameter, argument: Any) -> Any:
-    if parameter.type == "TensorMap" and isinstance(argument, TensorMap):
+    if parameter.type == "TensorMap":
+        if not isinstance(argument, TensorMap):
+            made = "what runtime.tensor_map makes"
+            raise LaunchError(
+                f"{kernel}: {parameter.name} is TensorMap and takes {made}, not {type(argument).__name__}"
+            )
         storage = ctypes.create_string_buffer(128 + 64)  # the map has to begin at a multiple of 64 bytes
         return (ctypes.c_char * 128).from_buffer(storage, -ctypes.addressof(storage) % 64)
     if not isinstance(argument, np.generic) or not _takes(parameter.type, argument.dtype):

@@ -78,6 +78,8 @@ class Fiber {
 
 #else
 
+#include <setjmp.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -102,7 +104,10 @@ class Fiber {
         inside_turn_ = false;
         turn_.notify_all();
         turn_.wait(lock, [this] { return inside_turn_ || ending_; });
-        if (ending_) throw Ended{};
+        if (ending_) {
+            lock.unlock();
+            longjmp(top_of_thread_, 1);
+        }
     }
 
     void reset() {
@@ -124,8 +129,6 @@ class Fiber {
     ~Fiber() { reset(); }
 
   private:
-    struct Ended {};  // unwinds the thread's stack when a launch is given up
-
     void run() {
         char here;
         top_ = &here + 64;
@@ -133,15 +136,14 @@ class Fiber {
             std::unique_lock<std::mutex> lock(mutex_);
             turn_.wait(lock, [this] { return inside_turn_; });
         }
-        try {
-            for (;;) {
-                body_();
-                pause();
-            }
-        } catch (Ended) {
+        if (setjmp(top_of_thread_)) return;  // the launch was given up: what the fiber was doing is forgotten
+        for (;;) {
+            body_();
+            pause();
         }
     }
 
+    jmp_buf top_of_thread_;
     const char* top_ = nullptr;
     std::thread thread_;
     std::mutex mutex_;
