@@ -1,5 +1,4 @@
-"""A pretraining run holds all of itself: tokenizer, tokens, settings; and what it writes is read by its
-name."""
+"""A pretraining run holds all of itself: tokenizer, tokens, settings; and what it writes is read by its name."""
 
 import json
 

@@ -68,8 +68,7 @@ def embedded_documents() -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be made again: `MINILM_CACHE`, or the system's cache folder +
-    `minilm`."""
+    """Return the folder for files that can be made again: `MINILM_CACHE`, or `minilm` in the system's cache folder."""
     if "MINILM_CACHE" in os.environ:
         return Path(os.environ["MINILM_CACHE"])
     if sys.platform == "win32":
@@ -87,9 +86,7 @@ def clean(text: str) -> list[str]:
     paragraphs = []
     for block in re.split(r"\n[ \t\f]*\n|\n(?=[ \t]*[*+-] )", text):  # blank lines and bullets
         lines = [line.strip() for line in block.splitlines()]
-        lines = [
-            line for line in lines if line and not re.fullmatch(r"[^\w\s]{2,}", line)
-        ]  # underlines of headings
+        lines = [line for line in lines if line and not re.fullmatch(r"[^\w\s]{2,}", line)]  # without underlines of headings
         paragraph = re.sub(r"(?<=[a-z])- (?=[a-z])", "-", " ".join(lines))  # a hyphen at the end of a line
         paragraph = _without_markup(paragraph)
         if _is_prose(paragraph):
