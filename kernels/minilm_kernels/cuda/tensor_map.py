@@ -44,7 +44,9 @@ def encode(array: Any, box: tuple[int, ...], swizzle: int) -> np.ndarray:
         shape, strides, box = (1, *array.shape), (array.shape[0] * array.strides[0], *array.strides), (1, *box)
     else:
         shape, strides = array.shape, array.strides
-    made = np.zeros((), dtype="V128")
+    storage = np.zeros(256, np.uint8)  # NumPy aligns to 16 bytes, the driver demands 64 (newer headers 128)
+    start = -storage.ctypes.data % 128
+    made = storage[start : start + 128].view("V128")
     status = _driver().cuTensorMapEncodeTiled(
         ctypes.c_void_p(made.ctypes.data),
         ctypes.c_int(_TYPES[np.dtype(array.dtype).name]),
