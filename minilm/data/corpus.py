@@ -86,7 +86,7 @@ def clean(text: str) -> list[str]:
     paragraphs = []
     for block in re.split(r"\n[ \t\f]*\n|\n(?=[ \t]*[*+-] )", text):  # blank lines and bullets
         lines = [line.strip() for line in block.splitlines()]
-        lines = [line for line in lines if line and not re.fullmatch(r"[^\w\s]{2,}", line)]  # without underlines of headings
+        lines = [line for line in lines if line and not re.fullmatch(r"[^\w\s]{2,}", line)]  # no underlines
         paragraph = re.sub(r"(?<=[a-z])- (?=[a-z])", "-", " ".join(lines))  # a hyphen at the end of a line
         paragraph = _without_markup(paragraph)
         if _is_prose(paragraph):
