@@ -64,7 +64,7 @@ def _sum_of_squares(x: Any, partial: Any) -> None:
         start, stop = piece * n // pieces, (piece + 1) * n // pieces
         total = 0.0
         for i in range(start, stop):
-            wide = float(x[i])
+            wide = np.float64(x[i])
             total += wide * wide
         partial[piece] = total
 

@@ -23,6 +23,7 @@ _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # exact in few bits, so that n · _LN2_HIGH is exact
 _LN2_LOW = np.float32(-2.12194440e-4)
 _ROUND = np.float32(12582912.0)  # 1.5 · 2²³: adding it leaves the nearest integer in the low bits
+_ROUND_BITS = np.int32(0x4B400000)  # the bits of _ROUND
 _LOWEST = np.float32(-87.3365)  # below, e^x is under the smallest normal float32
 _HIGHEST = np.float32(88.7228)  # above, it overflows
 _INFINITY = np.float32(np.inf)
@@ -59,7 +60,7 @@ def _exp32(x: np.float32) -> np.float32:
     held = _LOWEST if x < _LOWEST else x  # written so that NaN passes
     held = _HIGHEST if held > _HIGHEST else held
     shifted = held * _LOG2E + _ROUND
-    n = _as_bits(shifted)  # its low bits are the integer; the rest is a constant that the shift pushes out
+    n = _as_bits(shifted) - _ROUND_BITS
     k = shifted - _ROUND
     r = held - k * _LN2_HIGH - k * _LN2_LOW
     p = _C6
@@ -69,8 +70,10 @@ def _exp32(x: np.float32) -> np.float32:
     p = p * r + _C2
     p = p * r + _ONE
     p = p * r + _ONE
-    # n + 127 in the exponent field. (n << 23) keeps the nine low bits of n, which is all an exponent has.
-    y = p * _as_float(np.int32(n << np.int32(23)) + np.int32(0x3F800000))
+    # 2ⁿ in two factors, each with its exponent + 127 in the exponent field: n itself reaches 128, the field ends at 127.
+    half = n >> np.int32(1)
+    y = p * _as_float(np.int32((half + np.int32(127)) << np.int32(23)))
+    y *= _as_float(np.int32((n - half + np.int32(127)) << np.int32(23)))
     y = np.float32(0.0) if x < _LOWEST else y
     return _INFINITY if x > _HIGHEST else y
 
