@@ -70,7 +70,7 @@ def _exp32(x: np.float32) -> np.float32:
     p = p * r + _C2
     p = p * r + _ONE
     p = p * r + _ONE
-    # 2ⁿ in two factors, each with its exponent + 127 in the exponent field: n itself reaches 128, the field ends at 127.
+    # 2ⁿ in two factors, each with its exponent + 127 in the exponent field: n reaches 128, the field ends at 127.
     half = n >> np.int32(1)
     y = p * _as_float(np.int32((half + np.int32(127)) << np.int32(23)))
     y *= _as_float(np.int32((n - half + np.int32(127)) << np.int32(23)))
