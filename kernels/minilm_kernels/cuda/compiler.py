@@ -6,16 +6,20 @@ nvcc, or with NVRTC where there is no toolkit; neither needs a GPU.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from minilm_kernels.cache import cache_folder
 from minilm_kernels.cuda.runtime import CUDA_FOLDER
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a")
@@ -155,12 +159,30 @@ def check(code: str, architecture: str, options: tuple[str, ...] = (), *, use: s
     """Compile a text to machine code for an architecture; every warning is an error. → what its kernels take.
 
     use  "nvcc" or "nvrtc"; None takes nvcc where there is one. Raises CompileError.
+
+    What has been compiled without a complaint is remembered in the user's cache folder, by its content.
     """
     if reason := problem():
         raise CompileError(reason)
     compiler = use or ("nvcc" if find_nvcc() else "nvrtc")
-    log = (_with_nvcc if compiler == "nvcc" else _with_nvrtc)(code, architecture, options)
-    return _resources(log)
+    key = "\0".join([_version(compiler), architecture, *options, code])
+    remembered = cache_folder("cuda-check") / (hashlib.sha256(key.encode()).hexdigest()[:24] + ".json")
+    if remembered.is_file():
+        return [Resources(**entry) for entry in json.loads(remembered.read_text())]
+    found = _resources((_with_nvcc if compiler == "nvcc" else _with_nvrtc)(code, architecture, options))
+    private = remembered.with_name(f"{remembered.name}.{os.getpid()}")
+    private.write_text(json.dumps([asdict(resources) for resources in found]))
+    os.replace(private, remembered)
+    return found
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    if compiler == "nvcc":
+        return subprocess.run([str(find_nvcc()), "--version"], capture_output=True, text=True).stdout
+    from cuda.bindings import nvrtc
+
+    return f"nvrtc {nvrtc.nvrtcVersion()}"
 
 
 def _with_nvcc(code: str, architecture: str, options: tuple[str, ...]) -> str:
