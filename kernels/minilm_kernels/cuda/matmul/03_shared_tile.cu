@@ -22,8 +22,8 @@
 //
 // Roofline, M = N = K = 4096, float32: a tile of 32 x 32 fetches 2 x 32 x K numbers, so 8 operations for each byte
 //          fetched: 17 GB in all instead of 550. Of shared memory each multiply-add asks 8 bytes.
-// Limit:   shared memory. A clock of a multiprocessor brings 128 bytes of it, 32 numbers, to arithmetic units that would
-//          take 256: two loads, of A(i, k) (the same for a whole warp) and of B(k, j), for one multiply-add.
+// Limit:   shared memory. Each clock brings 128 bytes of it, 32 numbers, to arithmetic units that would take 256: one
+//          multiply-add needs two loads, of A(i, k) (the same for a whole warp) and of B(k, j).
 //
 // compile with: -DTRANSPOSE_A=1 -DTRANSPOSE_B=1
 #include "common.cuh"

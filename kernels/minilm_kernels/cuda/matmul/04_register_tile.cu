@@ -18,8 +18,9 @@
 //          consecutive numbers of C.
 //
 //          In shared memory both tiles lie with k outermost, [k][row or column], so that one step of k reads along a
-//          row. 4 numbers of padding a row: a transposing store puts 8 values of k times 4 rows, and 8 x 132 x 4 bytes
-//          are 8 different groups of 4 banks.
+//          row. Each row is 4 numbers longer than the tile. Where the operand's neighbours run along k, a warp fetches
+//          8 values of k of 4 neighbours; a row of 132 numbers begins 4 banks after the one before it, and the 8 times
+//          4 numbers fall into 32 different banks.
 //
 // Roofline, M = N = K = 4096, float32: a tile of 128 x 128 makes 32 operations of each byte fetched, 4.3 GB in all.
 //          Shared memory: 16 numbers for 64 multiply-adds, 2 operations a byte, 8 times as many as in 03.

@@ -26,8 +26,9 @@
 // Roofline, M = N = K = 4096, float32: 32 operations a byte fetched as in 04 (4.3 GB), which at 67 TFLOP/s asks for
 //          2.1 TB/s, the most of it answered by the L2 cache: blocks that run together share stripes of A and B (see
 //          GROUP in pieces.cuh). Shared memory: 4 loads of 16 bytes for 64 multiply-adds.
-// Limit:   the multiply-add units themselves: 64 of about 75 instructions of the inner loop are multiply-adds. What is
-//          left to gain are the instructions around them. The way on is another kind of unit: tensor cores.
+// Limit:   the multiply-add units themselves: about four of five instructions of a step are multiply-adds (128 of 143
+//          in the innermost loop as compiled for sm_90a). What is left to gain is the fifth. The way on is another kind
+//          of unit: tensor cores.
 //
 // compile with: -DTRANSPOSE_A=1
 // compile with: -DTRANSPOSE_B=1
