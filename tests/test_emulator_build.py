@@ -143,7 +143,8 @@ def test_which_compiler(monkeypatch, tmp_path):
 @needs_compiler
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_control_c_stops_a_kernel(tmp_path):
-    script = (
+    script = (  # a process started in the background ignores Ctrl-C until it says otherwise
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from minilm_kernels.emulator import EmulatedModule; import numpy as np\n"
         "m = EmulatedModule('extern \"C\" __global__ void spin(int* f) { while (atomicAdd(f, 0) == 0) {} }')\n"
         "print('ready', flush=True)\n"
