@@ -122,6 +122,10 @@ def test_without_a_compiler(monkeypatch, tmp_path):
     with pytest.raises(CompileError, match="needs a C[+][+] compiler, and none is here. Install one: "):
         EmulatedModule(SOURCE)
     assert support.emulator_problem() == "the emulator needs a C++ compiler, and none is here"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert support.emulator_problem() == (
+        "the emulator runs on Linux and macOS; on Windows use it inside WSL (wsl --install)"
+    )
 
 
 def test_which_compiler(monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ def gpu_problem() -> str | None:
 
 
 def emulator_problem() -> str | None:
-    """Why "cuda-emulated" cannot run here, or None where it can: a C++ compiler is all it needs."""
+    """Why "cuda-emulated" cannot run here, or None where it can: Linux or macOS and a C++ compiler are all it needs."""
     from minilm_kernels.emulator import build
 
-    return None if build.find_compiler() else "the emulator needs a C++ compiler, and none is here"
+    return build.problem()

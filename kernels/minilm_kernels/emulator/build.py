@@ -19,14 +19,21 @@ from minilm_kernels.emulator.errors import CompileError
 from minilm_kernels.emulator.source import Parameter, Signature, rewrite_shared, signatures
 
 FOLDER = Path(__file__).parent
-LIBRARY_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+LIBRARY_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 # -ffp-contract=off: a·b + c is rounded twice on every machine, so that results are the same everywhere.
 # -g1: only the table that leads from an instruction to its line.
-_COMMON = ("-std=c++17", "-g1", "-gdwarf-4", "-fvisibility=hidden", "-ffp-contract=off", f"-I{FOLDER / 'include'}")
-_POSITION = () if sys.platform == "win32" else ("-fPIC",)
-_NATIVE = (*_COMMON, *_POSITION, "-O2")
-_KERNEL = (*_COMMON, *_POSITION, "-O1", "-Werror=frame-larger-than=65536")
+_COMMON = (
+    "-std=c++17",
+    "-fPIC",
+    "-g1",
+    "-gdwarf-4",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    f"-I{FOLDER / 'include'}",
+)
+_NATIVE = (*_COMMON, "-O2")
+_KERNEL = (*_COMMON, "-O1", "-Wframe-larger-than=65536")
 # A call in front of every load and store, which hooks.cpp answers; and checks of indices and alignment.
 _CHECKED = ("-fsanitize=thread", "-fsanitize=bounds,alignment,shift-exponent,integer-divide-by-zero")
 
@@ -46,17 +53,22 @@ def how_to_install_compiler() -> str:
     """The command that installs a C++ compiler on this system."""
     if sys.platform == "darwin":
         return "xcode-select --install"
-    if sys.platform == "win32":
-        return "pip install ziglang"
     return "sudo apt install g++ (or your system's package of GCC or Clang), or pip install ziglang"
 
 
+def problem() -> str | None:
+    """Why the emulator cannot run here, or None where it can."""
+    if sys.platform == "win32":
+        # Its compilers cannot put the calls in front of loads and stores that the checks live on.
+        return "the emulator runs on Linux and macOS; on Windows use it inside WSL (wsl --install)"
+    return None if find_compiler() else "the emulator needs a C++ compiler, and none is here"
+
+
 def _require_compiler() -> tuple[str, ...]:
+    if reason := problem():
+        raise CompileError(f"{reason}. Install one: {how_to_install_compiler()}" if sys.platform != "win32" else reason)
     compiler = find_compiler()
-    if compiler is None:
-        raise CompileError(
-            f"the emulator needs a C++ compiler, and none is here. Install one: {how_to_install_compiler()}"
-        )
+    assert compiler is not None
     return compiler
 
 
@@ -83,12 +95,15 @@ def _once(content: list[str], suffix: str, make: Callable[[Path], None]) -> Path
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / target.name
             make(made)
-            try:
-                os.replace(made, target)
-            except PermissionError:  # Windows: another process has just loaded the same library from there
-                if not target.exists():
-                    raise
+            os.replace(made, target)
     return target
+
+
+@functools.cache
+def _large_frames_are_errors(compiler: tuple[str, ...]) -> str:
+    """The flag that refuses a function with more than 64 KB of local variables: GCC and Clang spell it differently."""
+    clang = "clang" in subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
+    return "-Werror=frame-larger-than" if clang else "-Werror=frame-larger-than=65536"
 
 
 @functools.cache
@@ -116,7 +131,7 @@ def shared_library(code: str, defines: tuple[str, ...], checked: bool, name: str
     if wrong:
         raise CompileError(f"options of a kernel are -DNAME=value, not {' '.join(wrong)}")
     compiler = _require_compiler()
-    flags = [*_KERNEL, *(_CHECKED if checked else ())]
+    flags = [*_KERNEL, _large_frames_are_errors(compiler), *(_CHECKED if checked else ())]
 
     def make(path: Path) -> None:
         raw, text, made = path.with_suffix(".cu.cpp"), path.with_suffix(".cpp"), path.with_suffix(".o")

@@ -1,12 +1,13 @@
 // A fiber: a function that runs on a stack of its own and gives up the processor only when it says so.
 //
-// POSIX: makecontext prepares the stack, _setjmp and _longjmp switch (40 ns; swapcontext asks the kernel to change the
-// signal mask each time, 700 ns). Elsewhere (Windows), or with -DMINILM_FIBERS_FROM_THREADS: a thread of the operating
-// system for each fiber, of which one at a time is allowed to run (some microseconds a switch).
+// With glibc, on macOS and BSD: makecontext prepares the stack, _setjmp and _longjmp switch (40 ns; swapcontext asks the
+// kernel to change the signal mask each time, 700 ns). With other C libraries, which have no makecontext (musl), or with
+// -DMINILM_FIBERS_FROM_THREADS: a thread of the operating system for each fiber, of which one at a time is allowed to
+// run (some microseconds a switch).
 #pragma once
-#include <stddef.h>
+#include <stdlib.h>  // tells which C library this is
 
-#if !defined(MINILM_FIBERS_FROM_THREADS) && !defined(_WIN32)
+#if (defined(__GLIBC__) || defined(__APPLE__) || defined(__FreeBSD__)) && !defined(MINILM_FIBERS_FROM_THREADS)
 
 #include <setjmp.h>
 #include <sys/mman.h>

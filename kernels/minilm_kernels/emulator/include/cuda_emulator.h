@@ -10,11 +10,7 @@
 #include "types.h"
 #include "wmma.h"
 
-#ifdef _WIN32
-#define MINILM_ENTRY extern "C" __declspec(dllexport)
-#else
 #define MINILM_ENTRY extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace emulator {
 // Calls a kernel with the values that `arguments` points to.

@@ -78,10 +78,29 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) { return __nv_bfloat16(x); }
 inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
 inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { __nv_bfloat16 x; x.bits = bits; return x; }
 
+// Clang checks the alignment of a vector that is copied only where the copy is a function of its own.
+#ifdef __clang__
+#define MINILM_COPY_2(Base, Name)                                                \
+    Name() = default;                                                            \
+    constexpr Name(Base x, Base y) : x(x), y(y) {}                               \
+    Name(const Name& from) : x(from.x), y(from.y) {}                             \
+    Name& operator=(const Name& from) { return x = from.x, y = from.y, *this; }
+#define MINILM_COPY_4(Base, Name)                                                          \
+    Name() = default;                                                                      \
+    constexpr Name(Base x, Base y, Base z, Base w) : x(x), y(y), z(z), w(w) {}             \
+    Name(const Name& from) : x(from.x), y(from.y), z(from.z), w(from.w) {}                 \
+    Name& operator=(const Name& from) {                                                    \
+        return x = from.x, y = from.y, z = from.z, w = from.w, *this;                      \
+    }
+#else
+#define MINILM_COPY_2(Base, Name)
+#define MINILM_COPY_4(Base, Name)
+#endif
+
 #define MINILM_VECTORS(Base, Name)                                                                         \
-    struct alignas(2 * sizeof(Base)) Name##2 { Base x, y; };                                               \
+    struct alignas(2 * sizeof(Base)) Name##2 { Base x, y; MINILM_COPY_2(Base, Name##2) };                 \
     struct Name##3 { Base x, y, z; };                                                                      \
-    struct alignas(sizeof(Base) >= 4 ? 16 : 4 * sizeof(Base)) Name##4 { Base x, y, z, w; };                \
+    struct alignas(sizeof(Base) >= 4 ? 16 : 4 * sizeof(Base)) Name##4 { Base x, y, z, w; MINILM_COPY_4(Base, Name##4) }; \
     inline Name##2 make_##Name##2(Base x, Base y) { return {x, y}; }                                       \
     inline Name##3 make_##Name##3(Base x, Base y, Base z) { return {x, y, z}; }                            \
     inline Name##4 make_##Name##4(Base x, Base y, Base z, Base w) { return {x, y, z, w}; }
@@ -96,9 +115,11 @@ MINILM_VECTORS(unsigned char, uchar)
 MINILM_VECTORS(long long, longlong)
 MINILM_VECTORS(unsigned long long, ulonglong)
 #undef MINILM_VECTORS
+#undef MINILM_COPY_4
 
-struct alignas(4) __half2 { half x, y; };
-struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; };
+struct alignas(4) __half2 { half x, y; MINILM_COPY_2(half, __half2) };
+struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; MINILM_COPY_2(__nv_bfloat16, __nv_bfloat162) };
+#undef MINILM_COPY_2
 using half2 = __half2;
 inline half2 make_half2(half x, half y) { return {x, y}; }
 inline half2 __halves2half2(half x, half y) { return {x, y}; }
