@@ -14,7 +14,7 @@ MODULES = ("matmul", "attention", "fused")
 
 
 def collect(runtime: Runtime) -> Bound:
-    """Everything the bindings compute on `runtime`."""
+    """Everything the bindings compute on `runtime`. A family whose module does not exist is not offered."""
     operations: dict[str, Callable[..., Any]] = {}
     rungs: dict[str, dict[str, Callable[..., Any]]] = {}
     dtypes: dict[str, tuple[str, ...]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,31 @@ import numpy as np
 
 from minilm_kernels.cuda import bindings, compiler, tensor_map
 from minilm_kernels.emulator import EmulatedModule
+from minilm_kernels.emulator.module import CHECKS
 from minilm_kernels.emulator.tensor_map import TensorMap
 
 
 class EmulatedRuntime:
-    """The emulator as a `Runtime`. It plays a Hopper GPU with a single multiprocessor."""
+    """The emulator as a `Runtime`. It plays a Hopper GPU with a single multiprocessor.
+
+    order, seed, checks  as in `EmulatedModule`: every check is on unless others are named; checks=() is faster
+    """
 
     name = "cuda-emulated"
     capability = 90
     shared_memory_limit = 227 << 10
     multiprocessors = 1
 
-    def __init__(self, order: str = "forward", seed: int = 0) -> None:
-        self.order, self.seed = order, seed
+    def __init__(self, order: str = "forward", seed: int = 0, checks: Collection[str] = tuple(CHECKS)) -> None:
+        self.order, self.seed, self.checks = order, seed, tuple(checks)
         self._modules: dict[tuple[str, tuple[str, ...]], EmulatedModule] = {}
 
     def load(self, source: str | Path, options: tuple[str, ...] = ()) -> EmulatedModule:
         key = (str(source), tuple(options))
         if key not in self._modules:
+            code = compiler.assemble(source)
             self._modules[key] = EmulatedModule(
-                compiler.assemble(source), options, order=self.order, seed=self.seed, name=str(source)
+                code, options, order=self.order, seed=self.seed, checks=self.checks, name=str(source)
             )
         return self._modules[key]
 

@@ -182,8 +182,9 @@ void access(Thread& actor, const void* where, size_t bytes, Mode mode, Site site
     if (offset < ARENA) {
         const int variable = variable_at(offset, bytes);
         if (variable < 0) fail_shared(actor, offset, bytes, mode, site);
-        touch(*shared_shadow, offset, bytes, mode, actor, site, address);
-        record(actor, mode, false, variable, offset - variables[size_t(variable)].offset, bytes, site);
+        if (options.checks & (RACES | UNINITIALISED)) touch(*shared_shadow, offset, bytes, mode, actor, site, address);
+        if (options.traced)
+            record(actor, mode, false, variable, offset - variables[size_t(variable)].offset, bytes, site);
         return;
     }
     const size_t depth = size_t(address - actor.fiber.stack());
@@ -193,16 +194,21 @@ void access(Thread& actor, const void* where, size_t bytes, Mode mode, Site site
                                    "the local variables of the thread take more than %zu KB", (Fiber::STACK - STACK_LEFT) >> 10);
         return;
     }
-    for (size_t step = 0; step < options.array_count; ++step) {
-        const size_t i = (last_array + step) % options.array_count;
+    const auto holds = [&](size_t i) {
+        const size_t within = size_t(address - options.arrays[i].begin);
+        return within < options.arrays[i].bytes && within + bytes <= options.arrays[i].bytes;
+    };
+    size_t i = last_array;
+    if (i >= options.array_count || !holds(i))
+        for (i = 0; i < options.array_count && !holds(i);) ++i;
+    if (i < options.array_count) {
         const Array& array = options.arrays[i];
-        if (size_t(address - array.begin) >= array.bytes || size_t(address - array.begin) + bytes > array.bytes) continue;
         last_array = i;
         if (!array.writable && mode != Mode::read && mode != Mode::proxy_read)
             self = &actor, fail_at("write to read-only memory", site, 0, "is this the output array?",
                                    "the thread %s %s, which is read-only in NumPy", verb(mode), array.name);
         if (array_shadows[i]) touch(*array_shadows[i], size_t(address - array.begin), bytes, mode, actor, site, address);
-        record(actor, mode, true, int(i), size_t(address - array.begin), bytes, site);
+        if (options.traced) record(actor, mode, true, int(i), size_t(address - array.begin), bytes, site);
         return;
     }
     if (mode == Mode::read && in_image(address)) return;
