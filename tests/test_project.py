@@ -396,3 +396,17 @@ def test_no_machine_path_in_any_file() -> None:
 )
 def test_machine_paths_are_recognised(text: str, machine: bool) -> None:
     assert bool(MACHINE.search(text)) is machine
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["ops", "nn", "optim", "tokenizers", "data", "generation", "models", "evaluation", "training", "gradcheck", "draw"],
+)
+def test_what_a_package_offers_can_be_imported_from_minilm(package: str) -> None:
+    import minilm
+
+    module = importlib.import_module(f"minilm.{package}")
+    offered = [name for name in module.__all__ if not isinstance(getattr(module, name), type(sys))]
+    missing = [name for name in offered if name not in minilm.__all__]
+    assert not missing, f"minilm/__init__.py does not export {', '.join(missing)}"
+    assert all(getattr(minilm, name) is getattr(module, name) for name in offered)
